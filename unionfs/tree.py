@@ -1,0 +1,98 @@
+"""The contract of a read-only tree, the lower side of a union.
+
+A tree answers by *node id*. The root is node id 1. Two trees exist: `unionfs.image.tree.CompiledImage`
+(an index over layer tars, where the node id is the row number) and `unionfs.directories.DirectoryStack`
+(live directories merged). How many layers made a tree is its own business.
+
+Attributes travel as the 88 bytes of the kernel's ``struct fuse_attr`` (include/uapi/linux/fuse.h), because
+that is what a compiled image stores and the kernel wants; `unionfs.fuse.wire.Attr` names the fields.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, Protocol
+
+ROOT = 1
+
+FIRST_UPPER = 1 << 48
+"""Node ids from here on are the union's own; a tree's stay below."""
+
+
+class Entry(NamedTuple):
+    """One name in a directory of a tree. `cookie` is what READDIR passes to go on *after* this entry."""
+
+    name: bytes
+    node: int
+    type: int  # S_IFMT bits of the mode, shifted right by 12 as in d_type
+    cookie: int
+
+
+class Run(NamedTuple):
+    """Where bytes of a file are: `length` bytes at `offset` of `fd`; an `fd` of -1 is a hole (zeros)."""
+
+    fd: int
+    offset: int
+    length: int
+
+
+class Tree(Protocol):
+    """Every method raises `OSError`; a node id that was never given out is a programming error."""
+
+    stable: bool
+    """Node ids keep their meaning for ever (rows): lookups need no counting and `forget` does nothing."""
+
+    def lookup(self, parent: int, name: bytes) -> int:
+        """The node id of `name` in the directory `parent`, or 0 where there is none.
+
+        Counts as one kernel lookup of the node when the tree is not `stable`; see `forget`.
+        """
+
+    def attr(self, node: int) -> bytes:
+        """The node's ``struct fuse_attr``, 88 bytes. `ino` is stable across mounts; directories have nlink 1."""
+
+    def entry(self, parent: int, name: bytes) -> bytes | None:
+        """The ready-made 128 bytes of ``struct fuse_entry_out`` for `name`, or None where it must be built."""
+
+    def entries(self, node: int, cookie: int = 0) -> Iterator[Entry]:
+        """The names of directory `node` after `cookie`, without "." and "..", each keeping its cookie.
+
+        Does not count as lookups. Cookies are positive, ascending and below 2**48.
+        """
+
+    def listing(self, node: int, cookie: int, size: int) -> bytes | memoryview | None:
+        """A ready-made READDIRPLUS reply of at most `size` bytes from `cookie` on, with "." and "..", or
+        None where it must be built. Its cookies are those of `entries`; the last record may be cut."""
+
+    def has_entries(self, node: int) -> bool:
+        """Whether directory `node` has any name in it."""
+
+    def readlink(self, node: int) -> bytes:
+        """The target of a symbolic link."""
+
+    def xattrs(self, node: int) -> Mapping[bytes, bytes]:
+        """Extended attributes, without those that are marks of layers (overlay.*, override_stat)."""
+
+    def locate(self, node: int, offset: int, size: int) -> Run:
+        """The first run of bytes of a regular file from `offset`, at most `size` long; length 0 at the end.
+
+        The descriptor is borrowed: it is good until the next call of this tree; who needs it longer, dups it.
+        A run of a live file may promise more than there is: a short read of it is the end of the file.
+        """
+
+    def names(self, node: int) -> list[tuple[int, bytes]]:
+        """The names that the tree knows of a node, as (parent node id, name). A directory has exactly one,
+        the root none. A compiled image knows all; live directories know those that were looked up."""
+
+    def foreign_ino(self, device: int, ino: int) -> int:
+        """An inode number for a file that is not of this tree (the upper's), distinct from all of the tree's."""
+
+    def forget(self, node: int, count: int) -> None:
+        """The kernel dropped `count` lookups of a node; at zero its id may be given up."""
+
+    def statvfs(self) -> os.statvfs_result:
+        """What statfs(2) shows of a mount that has no upper."""
+
+    def close(self) -> None:
+        """Release descriptors and mappings."""
