@@ -49,6 +49,9 @@ class Tree(Protocol):
         Counts as one kernel lookup of the node when the tree is not `stable`; see `forget`.
         """
 
+    def contains(self, parent: int, name: bytes) -> bool:
+        """Whether the directory `parent` has `name`; as `lookup`, but never counts."""
+
     def attr(self, node: int) -> bytes:
         """The node's ``struct fuse_attr``, 88 bytes. `ino` is stable across mounts; directories have nlink 1."""
 
@@ -87,6 +90,9 @@ class Tree(Protocol):
 
     def foreign_ino(self, device: int, ino: int) -> int:
         """An inode number for a file that is not of this tree (the upper's), distinct from all of the tree's."""
+
+    def remember(self, node: int) -> None:
+        """Count one more lookup of a node that is known already, so that its id stays."""
 
     def forget(self, node: int, count: int) -> None:
         """The kernel dropped `count` lookups of a node; at zero its id may be given up."""
