@@ -1,0 +1,1 @@
+"""Images compiled to an index over their layer tars."""
