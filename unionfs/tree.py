@@ -43,6 +43,15 @@ class Tree(Protocol):
     stable: bool
     """Node ids keep their meaning for ever (rows): lookups need no counting and `forget` does nothing."""
 
+    @property
+    def max_uid(self) -> int:
+        """The highest owner that `attr` may show without regard to this process's user namespace; 0 if it
+        shows only what stat(2) says, which is mapped already."""
+
+    @property
+    def max_gid(self) -> int:
+        """The same of groups."""
+
     def lookup(self, parent: int, name: bytes) -> int:
         """The node id of `name` in the directory `parent`, or 0 where there is none.
 
@@ -56,7 +65,10 @@ class Tree(Protocol):
         """The node's ``struct fuse_attr``, 88 bytes. `ino` is stable across mounts; directories have nlink 1."""
 
     def entry(self, parent: int, name: bytes) -> bytes | None:
-        """The ready-made 128 bytes of ``struct fuse_entry_out`` for `name`, or None where it must be built."""
+        """The ready-made 128 bytes of ``struct fuse_entry_out`` for `name`; None where there is none.
+
+        Only called of `stable` trees; others need not build what would be counted.
+        """
 
     def entries(self, node: int, cookie: int = 0) -> Iterator[Entry]:
         """The names of directory `node` after `cookie`, without "." and "..", each keeping its cookie.

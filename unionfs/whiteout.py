@@ -220,17 +220,17 @@ class Writer:
                 return
         _touch(dirfd, PREFIX + name)
 
-    def reveal(self, dirfd: int, name: bytes) -> bool:
+    @staticmethod
+    def reveal(dirfd: int, name: bytes) -> bool:
         """Remove the whiteout of `name`, of whichever form; says whether there was one."""
-        was = False
-        answer = probe(dirfd, name, aufs=False, xwhiteouts=True)
-        if isinstance(answer, Whiteout):
+        was = isinstance(probe(dirfd, name, aufs=False, xwhiteouts=True), Whiteout)
+        if was:
             os.unlink(name, dir_fd=dirfd)
-            was = True
-        return self.reveal_file(dirfd, name) or was
+        return Writer.reveal_file(dirfd, name) or was
 
-    def reveal_file(self, dirfd: int, name: bytes) -> bool:
-        """Remove ``.wh.NAME``, leaving NAME itself as it is; says whether it was there."""
+    @staticmethod
+    def reveal_file(dirfd: int, name: bytes) -> bool:
+        """Remove ``.wh.NAME`` alone; says whether it was there."""
         return _remove(dirfd, PREFIX + name)
 
     def mark_opaque(self, dirfd: int) -> None:

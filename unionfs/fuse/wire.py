@@ -63,7 +63,7 @@ INIT_OUT = struct.Struct("<IIIIHHIIHHII6I")
 READ_IN = struct.Struct("<QQIIQII")  # fh offset size read_flags lock_owner flags padding
 WRITE_IN = struct.Struct("<QQIIQII")  # fh offset size write_flags lock_owner flags padding
 WRITE_OUT = struct.Struct("<II")  # size padding
-SETATTR_IN = struct.Struct("<IIQQQQQQIIIIIIII")
+SETATTR_IN = struct.Struct("<IIQQQ3q8I")
 # valid padding fh size lock_owner atime mtime ctime atimensec mtimensec ctimensec mode unused uid gid unused
 MKNOD_IN = struct.Struct("<IIII")  # mode rdev umask padding; then name
 MKDIR_IN = struct.Struct("<II")  # mode umask; then name

@@ -1,28 +1,25 @@
 """Reading the members of a layer tar: ustar, PAX and GNU archives.
 
 Not `tarfile`: it takes a damaged header in the middle of an archive for its end, reads extended headers of
-any size into memory and recurses for a chain of them; and it is half as fast (docs/index-format.md). What differs between readers in practice is decided as Go's archive/tar does, which the other container tools
-use: links, devices and directories carry no data, and global extended headers do not apply.
+any size into memory and recurses for a chain of them; and it is half as fast (docs/index-format.md). What
+differs between readers is decided as Go's archive/tar does, which the other container tools use: links,
+devices and directories carry no data, and global extended headers do not apply.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from unionfs.fuse.wire import encode_rdev
-from unionfs.image import pax
+from unionfs.image import header, pax, sparse
 from unionfs.image.errors import LayerError, show
+from unionfs.image.header import BLOCK
 
-BLOCK = 512
 _ZEROS = bytes(BLOCK)
-_HEADER = struct.Struct("<100s8s8s8s12s12s8sc100s8s64x8s8s155s12x")
-_CHECKSUM_SPACES = 8 * 0x20
-_MAX_SIZE = (1 << 63) - 1
-_MAX_ID = (1 << 32) - 2  # the highest is "no owner" to chown(2)
+_MAX_ID = (1 << 32) - 2  # the highest number is "no owner" to chown(2)
+_MAX_TARGET = 4095  # PATH_MAX without its zero byte
 
 _KINDS = {
     b"0": stat.S_IFREG,
@@ -37,6 +34,9 @@ _KINDS = {
     b"6": stat.S_IFIFO,
 }
 
+Time = tuple[int, int]
+"""Seconds and nanoseconds."""
+
 
 class Member(NamedTuple):
     """One member. Names are raw; a hard link has mode 0 and only its two names count."""
@@ -48,11 +48,11 @@ class Member(NamedTuple):
     gid: int
     rdev: int  # as `wire.encode_rdev`
     size: int
-    mtime: tuple[int, int]  # seconds, nanoseconds
-    atime: tuple[int, int]
+    mtime: Time
+    atime: Time
     data: int  # offset of the content in the tar
     xattrs: dict[bytes, bytes] | None
-    extents: list[tuple[int, int, int]] | None  # of a sparse file: see `pax.extents`
+    extents: sparse.Extents | None  # of a sparse file
     end: int  # offset of the next header
 
 
@@ -66,6 +66,19 @@ class _Extended:
         self.link: bytes | None = None
         self.records: list[tuple[bytes, bytes]] = []
         self.values: dict[bytes, bytes] = {}
+
+    def add(self, kind: bytes, data: bytes) -> None:
+        """Take the content of a header of type x, L or K."""
+        if kind == b"L":
+            self.name = header.string(data)
+        elif kind == b"K":
+            self.link = header.string(data)
+        else:
+            self.records = list(pax.records(data))
+            self.values = values = dict(self.records)
+            # An empty value says that there is no such record (POSIX).
+            self.name = values.get(b"GNU.sparse.name") or values.get(b"path") or self.name
+            self.link = values.get(b"linkpath") or self.link
 
 
 class LayerReader:
@@ -91,20 +104,22 @@ class LayerReader:
             if len(block) < BLOCK or block == _ZEROS:
                 return self._end(block, offset, extended)
             try:
-                fields = _HEADER.unpack(block)
+                fields = header.FIELDS.unpack(block)
                 kind = fields[7]
-                _check_sum(block, fields[6])
+                header.check_sum(block, fields[6])
                 if kind in b"xgLK":
-                    size = _size(fields[4])
-                    extended = self._extend(extended, kind, self._extension(offset, size))
-                    offset += BLOCK + _padded(size)
+                    data = self._extension(offset, header.size_of(fields[4]))
+                    offset += BLOCK + header.padded(len(data))
+                    if kind != b"g":
+                        extended = extended or _Extended()
+                        extended.add(kind, data)
                     continue
                 if kind == b"V":  # GNU volume label
                     offset += BLOCK
                     continue
                 member = self._member(block, fields, offset, extended)
             except ValueError as error:
-                name = extended.name if extended and extended.name else block[:100].split(b"\0", 1)[0]
+                name = extended.name if extended and extended.name else header.string(block[:100])
                 raise self.error(name, f"{error} (at byte {offset})") from None
             extended = None
             yield member
@@ -113,13 +128,11 @@ class LayerReader:
     def _end(self, block: bytes, offset: int, extended: _Extended | None) -> None:
         """An archive ends with two blocks of zeros; many writers leave one or both out."""
         if extended is not None:
-            raise LayerError(f"layer {self._label}: ends after an extended header: the archive is cut")
-        if block and len(block) < BLOCK and block.strip(b"\0"):
+            raise LayerError(f"layer {self._label}: cut after an extended header, at byte {offset}")
+        if len(block) < BLOCK and block.strip(b"\0"):
             raise LayerError(f"layer {self._label}: cut in the header at byte {offset}")
-        if len(block) == BLOCK:
-            following = os.pread(self._fd, BLOCK, offset + BLOCK)
-            if following.strip(b"\0"):
-                raise LayerError(f"layer {self._label}: a block of zeros amid the members at byte {offset}")
+        if len(block) == BLOCK and os.pread(self._fd, BLOCK, offset + BLOCK).strip(b"\0"):
+            raise LayerError(f"layer {self._label}: a block of zeros amid the members, at byte {offset}")
 
     def _extension(self, offset: int, size: int) -> bytes:
         if size > pax.MAX_HEADER:
@@ -129,192 +142,98 @@ class LayerReader:
             raise ValueError("the archive is cut in an extended header")
         return data
 
-    def _extend(self, extended: _Extended | None, kind: bytes, data: bytes) -> _Extended | None:
-        if kind == b"g":
-            return extended
-        extended = extended or _Extended()
-        if kind == b"L":
-            extended.name = data.split(b"\0", 1)[0]
-        elif kind == b"K":
-            extended.link = data.split(b"\0", 1)[0]
-        else:
-            extended.records = list(pax.records(data))
-            extended.values = values = dict(extended.records)
-            # An empty value means that the record is not there (POSIX), also after an earlier one.
-            extended.name = values.get(b"GNU.sparse.name") or values.get(b"path") or extended.name
-            extended.link = values.get(b"linkpath") or extended.link
-        return extended
-
     def _member(
         self, block: bytes, fields: tuple[bytes, ...], offset: int, extended: _Extended | None
     ) -> Member:
-        name, mode, uid, gid, size, mtime, _, kind, link, magic, major, minor, prefix = fields
+        kind = fields[7]
         type_ = _KINDS.get(kind)
         if type_ is None:
             raise ValueError(f"unknown type {kind!r}")
-        name = name.split(b"\0", 1)[0]
-        link = link.split(b"\0", 1)[0]
-        if prefix[0] and magic.startswith(b"ustar\0"):
-            name = prefix.split(b"\0", 1)[0] + b"/" + name
-        owner, group, bytes_ = _number(uid), _number(gid), _size(size)
-        modified = (pax.check_time(_number(mtime, negative=True)), 0)
-        accessed = modified
-        xattrs = None
-        values: dict[bytes, bytes] = {}
-        if extended is not None:
-            name = extended.name if extended.name is not None else name
-            link = extended.link if extended.link is not None else link
-            values = extended.values
-            if values:
-                owner = _override(values, b"uid", owner)
-                group = _override(values, b"gid", group)
-                bytes_ = _override(values, b"size", bytes_)
-                modified = pax.timestamp(values[b"mtime"]) if values.get(b"mtime") else modified
-                accessed = pax.timestamp(values[b"atime"]) if values.get(b"atime") else modified
-                xattrs = _xattrs(values)
+        name, link = _names(fields, extended)
+        uid, gid, size, mtime, atime = _numbers(fields, extended)
         if kind == b"\0" and name.endswith(b"/"):  # how archives before ustar say directory
             type_ = stat.S_IFDIR
-            if bytes_:
+            if size:
                 raise ValueError("a directory with content")
-        if b"\0" in name or b"\0" in link:
-            raise ValueError("a zero byte in a name")
-        if owner > _MAX_ID or group > _MAX_ID:
-            raise ValueError(f"owner {owner}:{group} is out of range")
-        data, stored, extents = offset + BLOCK, 0, None
-        if type_ == stat.S_IFREG:
-            if bytes_ > _MAX_SIZE:
-                raise ValueError(f"absurd size {bytes_}")
-            stored = bytes_
-            if kind == b"S" or b"GNU.sparse.major" in values or b"GNU.sparse.size" in values:
-                bytes_, data, extents = self._sparse(block, data, stored, extended)
-                stored = stored if kind != b"S" else stored + data - offset - BLOCK
-            if offset + BLOCK + stored > self._size:
-                raise ValueError("the archive is cut in its content")
-        elif type_ == stat.S_IFLNK and not 0 < len(link) < 4096:
+        elif type_ == stat.S_IFLNK and not 0 < len(link) <= _MAX_TARGET:
             raise ValueError(f"symbolic link with a target of {len(link)} bytes")
-        rdev = _device(major, minor) if type_ in (stat.S_IFCHR, stat.S_IFBLK) else 0
+        data = end = offset + BLOCK
+        extents = None
+        if type_ != stat.S_IFREG:
+            size = 0
+        else:
+            end += size
+            if kind == b"S" or (extended and extended.values):
+                size, data, end, extents = self._content(block, size, data, extended)
+            if end > self._size:
+                raise ValueError("the archive is cut in its content")
+        is_device = type_ in (stat.S_IFCHR, stat.S_IFBLK)
         return Member(
             name,
             link,
-            type_ and type_ | _number(mode) & 0o7777,
-            owner,
-            group,
-            rdev,
-            bytes_ if type_ == stat.S_IFREG else 0,
-            modified,
-            accessed,
+            type_ and type_ | header.number(fields[1]) & 0o7777,
+            uid,
+            gid,
+            header.device(fields[10], fields[11]) if is_device else 0,
+            size,
+            mtime,
+            atime,
             data,
-            xattrs,
+            pax.xattrs(extended.values) if extended and extended.values else None,
             extents,
-            offset + BLOCK + _padded(stored),
+            header.padded(end),
         )
 
-    def _sparse(
-        self, block: bytes, data: int, stored: int, extended: _Extended | None
-    ) -> tuple[int, int, list[tuple[int, int, int]]]:
-        """(size, offset of the stored bytes, extents) of a sparse member in any of the four formats."""
+    def _content(
+        self, block: bytes, stored: int, data: int, extended: _Extended | None
+    ) -> tuple[int, int, int, sparse.Extents | None]:
+        """(size, offset of the bytes in the tar, where they end, extents) of a member that may be sparse."""
+        end = data + stored
+        values = extended.values if extended else {}
+        if not sparse.is_sparse(block[156:157], values):
+            return stored, data, end, None
         if block[156:157] == b"S":
-            return self._old_sparse(block, data, stored)
-        assert extended is not None
-        values = extended.values
-        if values.get(b"GNU.sparse.major", b"0") != b"1":
-            size = pax.decimal(values.get(b"GNU.sparse.size", b""), "sparse size")
-            found = pax.extents(pax.map_in_header(extended.records), size, data, stored)
+            size, data, extents = sparse.old(block, self._map_block, data, stored)
+            return size, data, data + stored, extents
+        if values.get(b"GNU.sparse.major") == b"1":
+            size, data, extents = sparse.in_data(values, self._map_block, data, stored)
         else:
-            size = pax.decimal(values.get(b"GNU.sparse.realsize", b""), "sparse size")
-            pairs, used = pax.map_in_data(lambda number: self._block(data + number * BLOCK, data + stored))
-            data += used
-            found = pax.extents(pairs, size, data, stored - used)
-        if size > _MAX_SIZE:
-            raise ValueError(f"absurd size {size}")
-        return size, data, found
+            records = extended.records if extended else []
+            size, data, extents = sparse.in_header(records, values, data, stored)
+        return size, data, end, extents
 
-    def _old_sparse(
-        self, block: bytes, data: int, stored: int
-    ) -> tuple[int, int, list[tuple[int, int, int]]]:
-        """The old GNU format: four entries in the header, then blocks of 21 in front of the data."""
-        fields, more = block[386:482], block[482]
-        size = _size(block[483:495])
-        numbers: list[int] = []
-        while True:
-            for at in range(0, len(fields), 12):
-                # An unused entry is all zeros; entries after it say nothing.
-                if fields[at : at + 12].strip(b"\0"):
-                    numbers.append(_size(fields[at : at + 12]))
-            if not more:
-                break
-            extension = self._block(data, self._size)
-            fields, more, data = extension[:504], extension[504], data + BLOCK
-            if len(numbers) > 2 * pax.MAX_EXTENTS:
-                raise ValueError("malformed sparse map")
-        return size, data, pax.extents(pax.pairs_of(numbers), size, data, stored)
-
-    def _block(self, offset: int, end: int) -> bytes:
-        block = os.pread(self._fd, BLOCK, offset) if offset < end else b""
+    def _map_block(self, offset: int) -> bytes:
+        block = os.pread(self._fd, BLOCK, offset)
         if len(block) < BLOCK:
             raise ValueError("the archive is cut in a sparse map")
         return block
 
 
-def _padded(size: int) -> int:
-    return (size + BLOCK - 1) // BLOCK * BLOCK
+def _names(fields: tuple[bytes, ...], extended: _Extended | None) -> tuple[bytes, bytes]:
+    """The name and link target of a member."""
+    name, link, prefix = header.string(fields[0]), header.string(fields[8]), fields[12]
+    if prefix[0] and fields[9].startswith(b"ustar\0"):  # GNU's "ustar " keeps times there
+        name = header.string(prefix) + b"/" + name
+    if extended is not None:
+        name = name if extended.name is None else extended.name
+        link = link if extended.link is None else extended.link
+        if b"\0" in name or b"\0" in link:
+            raise ValueError("a zero byte in a name")
+    return name, link
 
 
-def _number(field: bytes, negative: bool = False) -> int:
-    """A numeric header field: octal text, or base 256 where the top bit is set (GNU, star)."""
-    if field[0] & 0x80:
-        value = int.from_bytes(field, "big")
-        bits = 8 * len(field)
-        # The top bit is the mark; the one below it the sign.
-        value = value - (1 << bits) if field[0] & 0x40 else value - (1 << (bits - 1))
-        if value < 0 and not negative:
-            raise ValueError(f"negative number {value}")
-        return value
-    text = field.strip(b" \0")
-    if not text:
-        return 0
-    if not text.isdigit():
-        raise ValueError(f"malformed number {text!r}")
-    return int(text, 8)
-
-
-def _size(field: bytes) -> int:
-    value = _number(field)
-    if value > _MAX_SIZE:
-        raise ValueError(f"absurd size {value}")
-    return value
-
-
-def _override(values: dict[bytes, bytes], key: bytes, value: int) -> int:
-    text = values.get(key)
-    return pax.decimal(text, key.decode()) if text else value
-
-
-def _check_sum(block: bytes, field: bytes) -> None:
-    """The sum of the header's bytes with its own field as spaces; old writers summed signed bytes."""
-    stated = _number(field)
-    total = sum(block) - sum(field) + _CHECKSUM_SPACES
-    if total != stated:
-        high = sum(1 for byte in block if byte > 127) - sum(1 for byte in field if byte > 127)
-        if total - 256 * high != stated:
-            raise ValueError("damaged header: its checksum does not match")
-
-
-def _device(major: bytes, minor: bytes) -> int:
-    numbers = _number(major), _number(minor)
-    if numbers[0] >= 1 << 12 or numbers[1] >= 1 << 20:
-        raise ValueError(f"device number {numbers[0]}:{numbers[1]} is out of range")
-    return encode_rdev(*numbers)
-
-
-def _xattrs(values: dict[bytes, bytes]) -> dict[bytes, bytes] | None:
-    found = {}
-    for key, value in values.items():
-        if key.startswith(pax.XATTR_PREFIX):
-            name = key[len(pax.XATTR_PREFIX) :]
-            if not 0 < len(name) < 256 or b"\0" in name:
-                raise ValueError(f"malformed extended attribute name {show(name)}")
-            if len(value) > 65536:
-                raise ValueError(f"extended attribute {show(name)} of {len(value)} bytes, the limit is 65536")
-            found[name] = value
-    return found or None
+def _numbers(fields: tuple[bytes, ...], extended: _Extended | None) -> tuple[int, int, int, Time, Time]:
+    """Owner, group, stored bytes, time of modification and of access."""
+    uid, gid, size = header.number(fields[2]), header.number(fields[3]), header.size_of(fields[4])
+    mtime = atime = (pax.check_time(header.number(fields[5], negative=True)), 0)
+    if extended is not None and extended.values:
+        values = extended.values
+        uid = pax.decimal(values[b"uid"], "uid") if values.get(b"uid") else uid
+        gid = pax.decimal(values[b"gid"], "gid") if values.get(b"gid") else gid
+        if values.get(b"size"):
+            size = header.check_size(pax.decimal(values[b"size"], "size"))
+        mtime = pax.timestamp(values[b"mtime"]) if values.get(b"mtime") else mtime
+        atime = pax.timestamp(values[b"atime"]) if values.get(b"atime") else mtime
+    if uid > _MAX_ID or gid > _MAX_ID:
+        raise ValueError(f"owner {uid}:{gid} is out of range")
+    return uid, gid, size, mtime, atime

@@ -1,0 +1,75 @@
+"""Serving in the background: the caller goes on once the mount answers, and learns of it if it does not."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from types import FrameType
+
+
+def run(
+    serve: Callable[[Callable[[], None]], None], unmount: Callable[[], None], foreground: bool = False
+) -> None:
+    """Call `serve(ready)` in a child of its own session, and return when it called `ready`.
+
+    On SIGTERM, SIGINT and SIGHUP the child calls `unmount`, which ends `serve`. Raises `OSError` if the child
+    ended without being ready. In the foreground, `serve` runs right here.
+    """
+    if foreground:
+        _end_on_signals(unmount)
+        serve(lambda: None)
+        return
+    answered, answer = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(answer)
+        with os.fdopen(answered, "rb") as pipe:
+            if not pipe.read(1):
+                os.waitpid(pid, 0)
+                raise OSError(errno.EIO, "the file system server ended before the mount answered")
+        return
+    os.close(answered)
+    _serve_in_child(serve, unmount, answer)
+
+
+def _serve_in_child(serve: Callable[[Callable[[], None]], None], unmount: Callable[[], None], answer: int) -> None:
+    status = 1
+    try:
+        os.setsid()
+        os.chdir("/")
+        _end_on_signals(unmount)
+
+        def ready() -> None:
+            _leave_streams()
+            os.write(answer, b"+")
+            os.close(answer)
+
+        serve(ready)
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+        raise
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _end_on_signals(unmount: Callable[[], None]) -> None:
+    def end(number: int, frame: FrameType | None) -> None:
+        unmount()
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, end)
+
+
+def _leave_streams() -> None:
+    """Let go of the caller's pipes: who waits for their end must not wait for the mount's."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    if null > 2:
+        os.close(null)

@@ -1,0 +1,96 @@
+"""ufs-mount: mount a union of directories."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from importlib.metadata import version
+
+import click
+
+from unionfs.options import OptionError, Options, parse
+from unionfs.serve import ENGINES
+
+EPILOG = """\b
+Options for -o, separated by commas:
+  lowerdir=A:B         read-only directories, topmost first; "\\:" is a colon of a name
+  upperdir=U           directory that takes what changes; without it the mount is read-only
+  workdir=W            an empty directory on the file system of U
+  ro                   read-only although there is an upper
+  allow_other          let other users use the mount (root: always)
+  default_permissions  let the kernel check modes (with an upper: always)
+  squash_to_root       everything belongs to root
+  squash_to_uid=N, squash_to_gid=N   everything belongs to N
+Others are warned about and passed over.
+
+\b
+Examples:
+  ufs-mount -o lowerdir=/srv/base,upperdir=/tmp/up,workdir=/tmp/work /mnt/merged
+  ufs-mount -o lowerdir=patched:base merged        browse two directories as one
+  fusermount3 -u merged
+"""
+
+
+@click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("-o", "options", metavar="OPTIONS", multiple=True, help="Mount options, see below.")
+@click.option("-f", "foreground", is_flag=True, help="Stay in the foreground.")
+@click.option("-d", "debug", is_flag=True, help="Log every step; implies -f.")
+@click.option("--engine", type=click.Choice(ENGINES), default="direct", show_default=True, help="Front end.")
+@click.version_option(version("ufs"), prog_name="ufs-mount", message="%(prog)s %(version)s")
+@click.argument("targets", metavar="[SOURCE] TARGET", nargs=-1, required=True)
+def main(options: tuple[str, ...], foreground: bool, debug: bool, engine: str, targets: tuple[str, ...]) -> None:
+    """Mount a union of the directories named by -o on TARGET.
+
+    Returns once the mount answers; the server goes on in the background. SOURCE is accepted for mount(8) and
+    means nothing.
+    """
+    if len(targets) > 2:
+        raise click.UsageError("at most a source and a target can be named")
+    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="ufs-mount: %(message)s")
+    try:
+        parsed = parse(options)
+        for name in parsed.unknown:
+            print(f"ufs-mount: option {name!r} is not known and has no effect", file=sys.stderr)
+        _mount(parsed, os.path.abspath(targets[-1]), engine, foreground or debug)
+    except (OSError, OptionError) as error:
+        print(f"ufs-mount: {describe(error)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def describe(error: Exception) -> str:
+    """One line that names the thing and the cause."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return str(error)
+
+
+def _mount(options: Options, target: str, engine: str, foreground: bool) -> None:
+    from unionfs.background import run
+    from unionfs.directories import DirectoryStack
+    from unionfs.fuse import mount
+    from unionfs.open import open_union
+    from unionfs.serve import serve
+
+    lower = [os.fsencode(os.path.abspath(path)) for path in options.lower]
+    squash = None
+    if options.squash_uid is not None or options.squash_gid is not None:
+        squash = options.squash_uid or 0, options.squash_gid or 0
+    if not os.path.isdir(target):
+        raise OSError(20, "the target is not a directory", target)
+    union = open_union(DirectoryStack(lower), options.upper, options.work, squash)
+    read_only = options.read_only or options.upper is None
+    source = "ufs"
+    if os.geteuid() == 0:
+        fd = mount.open_device()
+        mount.mount(fd, target, source=source, read_only=read_only)
+    else:
+        wanted = ["ro"] if read_only else []
+        wanted += ["allow_other"] * options.allow_other
+        wanted += ["default_permissions"] * (options.default_permissions or not read_only)
+        fd = mount.fusermount(target, [f"fsname={source}", *wanted])
+    try:
+        run(lambda ready: serve(union, fd, engine, ready), lambda: mount.unmount(target), foreground)
+    except BaseException:
+        mount.unmount(target)
+        raise

@@ -1,0 +1,71 @@
+"""Copying the bytes of files inside the kernel where it can, keeping holes. Safe in any thread."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from unionfs import syscalls
+
+_CHUNK = 1 << 24  # bytes a call, so that a worker notices the end of the process now and then
+
+# copy_file_range(2): other file systems, special files and old kernels, in which case reading and writing serves.
+_NO_COPY_RANGE = (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.ETXTBSY)
+
+
+def copy_file(source: int, target: int, size: int) -> None:
+    """Copy the first `size` bytes of a regular file into an empty one, by sharing blocks if that is possible."""
+    if size and size == os.fstat(source).st_size and syscalls.reflink(source, target):
+        return
+    offset = 0
+    while offset < size:
+        start = _seek(source, offset, os.SEEK_DATA, size)
+        stop = _seek(source, start, os.SEEK_HOLE, size) if start < size else size
+        copy_range(source, start, target, start, stop - start)
+        offset = stop
+    os.ftruncate(target, size)
+
+
+def _seek(fd: int, offset: int, whence: int, size: int) -> int:
+    try:
+        return min(os.lseek(fd, offset, whence), size)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # Nothing but a hole up to the end.
+            return size
+        raise
+
+
+def copy_range(source: int, source_offset: int, target: int, target_offset: int, length: int) -> int:
+    """Copy up to `length` bytes; returns how many there were before the source ended."""
+    copied = 0
+    while copied < length:
+        try:
+            moved = os.copy_file_range(
+                source, target, min(_CHUNK, length - copied), source_offset + copied, target_offset + copied
+            )
+        except OSError as error:
+            if error.errno not in _NO_COPY_RANGE:
+                raise
+            moved = _copy_through_memory(
+                source, source_offset + copied, target, target_offset + copied, length - copied
+            )
+        if not moved:
+            break
+        copied += moved
+    return copied
+
+
+def _copy_through_memory(source: int, source_offset: int, target: int, target_offset: int, length: int) -> int:
+    data = os.pread(source, min(1 << 20, length), source_offset)
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(target, view, target_offset)
+        target_offset += written
+        view = view[written:]
+    return len(data)
+
+
+def is_plain_file(fd: int) -> bool:
+    """Whether a descriptor is of a regular file."""
+    return stat.S_ISREG(os.fstat(fd).st_mode)

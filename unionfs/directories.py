@@ -1,0 +1,343 @@
+"""DirectoryStack: live directories merged into one read-only tree.
+
+Names are resolved when they are asked for, so mounting costs nothing and the whole of `/` may be a layer:
+submounts are crossed, what the server may not read gives EACCES. The directories should not be changed from
+outside while a union with an upper lies over them (as with the kernel's overlayfs); when they are, what is
+asked for next shows the change, and nothing breaks. Symbolic links inside layers are never followed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+from unionfs import merge, override, whiteout
+from unionfs.descriptors import Descriptors
+from unionfs.fuse import wire
+from unionfs.inonumbers import InodeNumbers
+from unionfs.layerdir import LayerDir, OpenDirectories, room
+from unionfs.listing import Listed
+from unionfs.livenodes import LiveDirectory, LiveFile, LiveNodes
+from unionfs.override import Override
+from unionfs.tree import Entry, Run
+
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_NAME_MAX: Final = 255
+
+
+class DirectoryStack:
+    """A `unionfs.tree.Tree` over directories, the topmost first as in ``lowerdir=A:B``.
+
+    `hide` are (st_dev, st_ino) of files and directories that do not exist for it. `skip` are absolute paths
+    that are never touched, not even by a stat: a mount point that is served by this very process would wait
+    for itself for ever. Raises what opening the layers raises.
+    """
+
+    stable = False
+
+    def __init__(
+        self, layers: Sequence[bytes], *, hide: Iterable[tuple[int, int]] = (), skip: Iterable[bytes] = ()
+    ) -> None:
+        self._hide = frozenset(hide)
+        self._skip = _by_directory(skip)
+        self._pool = OpenDirectories()
+        self._files = Descriptors(room())
+        self._numbers = InodeNumbers()
+        self._noatime = os.O_NOATIME
+        self._recent: tuple[int, bytes] | None = None  # attributes of the last lookup; GETATTR often follows
+        self._roots: list[LayerDir] = []
+        try:
+            for layer, path in enumerate(layers):
+                self._roots.append(LayerDir.root(layer, path))
+            self._overridden = [self._adopt(root) for root in self._roots]
+        except OSError:
+            self.close()
+            raise
+        self._nodes = LiveNodes(list(self._roots))
+
+    def _adopt(self, root: LayerDir) -> bool:
+        """Number the device of a layer and say whether it uses override_stat."""
+        status = os.fstat(root.held)
+        self._numbers.index(status.st_dev)
+        root.skips = self._skip.get((status.st_dev, status.st_ino), frozenset())
+        return override.XATTR in _list_xattrs(whiteout.path(root.held), follow=True)
+
+    # Names.
+
+    def lookup(self, parent: int, name: bytes) -> int:
+        found = self._find(parent, name)
+        if found is None:
+            return 0
+        status, place, layers = found
+        changed = self._override(place, name, status)
+        if layers:
+            id, new = self._nodes.seen_directory(parent, name, layers)
+            if new:
+                layers[0].skips = self._skip.get((status.st_dev, status.st_ino), frozenset())
+        else:
+            # The host gives numbers of removed files to new ones: a node must not become another type.
+            type_ = stat.S_IFMT(changed.mode if changed else status.st_mode) >> 12
+            identity = self._numbers.identity(status.st_dev, status.st_ino) << 4 | type_
+            id = self._nodes.seen_file(identity, parent, place, name)
+        self._recent = id, self._pack(status, changed)
+        return id
+
+    def contains(self, parent: int, name: bytes) -> bool:
+        return self._find(parent, name) is not None
+
+    def _find(self, parent: int, name: bytes) -> merge.Found | None:
+        directory = self._directory(parent)
+        if len(name) > _NAME_MAX:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), name)
+        if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
+            raise OSError(errno.EINVAL, "not the name of a directory entry", name)
+        if name.startswith(whiteout.PREFIX):
+            return None
+        found = merge.find(self._roots, directory.layers, name, self._pool)
+        if found is not None and self._hide and (found.status.st_dev, found.status.st_ino) in self._hide:
+            return None
+        return found
+
+    def _directory(self, id: int) -> LiveDirectory:
+        directory = self._nodes.directory(id)
+        if directory is None:
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        return directory
+
+    def entry(self, parent: int, name: bytes) -> bytes | None:
+        return None
+
+    def names(self, node: int) -> list[tuple[int, bytes]]:
+        known = self._nodes[node]
+        if isinstance(known, LiveFile):
+            return known.names()
+        return [(known.parent, known.name)] if known.parent else []
+
+    def remember(self, node: int) -> None:
+        self._nodes.count(node)
+
+    def forget(self, node: int, count: int) -> None:
+        for id, known in self._nodes.forget(node, count):
+            if isinstance(known, LiveFile):
+                self._files.drop(id)
+            else:
+                for layer in known.layers:
+                    self._pool.drop(layer)
+
+    # Attributes.
+
+    def attr(self, node: int) -> bytes:
+        if self._recent is not None and self._recent[0] == node:
+            attr = self._recent[1]
+            self._recent = None  # the next question is a new one, and the host may have changed
+            return attr
+        known = self._nodes[node]
+        if isinstance(known, LiveDirectory):
+            top = known.layers[0]
+            fd = self._pool.fd(top)
+            return self._pack(status := os.fstat(fd), self._override(top, None, status))
+        status, place, name = self._status(node, known)
+        return self._pack(status, self._override(place, name, status))
+
+    def _status(self, id: int, node: LiveFile) -> tuple[os.stat_result, LayerDir, bytes]:
+        """The status of a file by the first of its names that still leads to it. Raises ENOENT or ESTALE."""
+        code = errno.ENOENT
+        for place, name in node.places():
+            try:
+                status = os.stat(name, dir_fd=self._pool.fd(place), follow_symlinks=False)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            if self._numbers.identity(status.st_dev, status.st_ino) == node.identity >> 4:
+                return status, place, name
+            code = errno.ESTALE
+        fd = self._files.get(id)
+        if fd >= 0:  # removed on the host, but still open here
+            return os.fstat(fd), node.place, node.name
+        raise OSError(code, os.strerror(code))
+
+    def _override(self, place: LayerDir, name: bytes | None, status: os.stat_result) -> Override | None:
+        if not self._overridden[place.layer]:
+            return None
+        return override.read(whiteout.path(self._pool.fd(place), name or b"."), status)
+
+    def _pack(self, status: os.stat_result, changed: Override | None) -> bytes:
+        mode, uid, gid, rdev = status.st_mode, status.st_uid, status.st_gid, status.st_rdev
+        if changed is not None:
+            uid, gid, mode, rdev = changed
+        nlink = 1 if stat.S_ISDIR(mode) else status.st_nlink
+        atime, atimensec = divmod(status.st_atime_ns, 1_000_000_000)
+        mtime, mtimensec = divmod(status.st_mtime_ns, 1_000_000_000)
+        ctime, ctimensec = divmod(status.st_ctime_ns, 1_000_000_000)
+        return wire.ATTR.pack(
+            self._numbers.shown(status.st_dev, status.st_ino),
+            status.st_size, status.st_blocks, atime, mtime, ctime, atimensec, mtimensec, ctimensec,
+            mode, nlink, uid, gid, rdev and wire.encode_rdev(os.major(rdev), os.minor(rdev)),
+            status.st_blksize, 0,
+        )  # fmt: skip
+
+    def foreign_ino(self, device: int, ino: int) -> int:
+        return self._numbers.shown(device, ino)
+
+    # Listing.
+
+    def entries(self, node: int, cookie: int = 0) -> Iterator[Entry]:
+        directory = self._directory(node)
+        if directory.listed is None:
+            directory.listed = Listed(self._read(directory))
+        elif not cookie:
+            directory.listed.update(self._read(directory))
+        return directory.listed.after(cookie)
+
+    def has_entries(self, node: int) -> bool:
+        return bool(self._read(self._directory(node)))
+
+    def listing(self, node: int, cookie: int, size: int) -> bytes | memoryview | None:
+        return None
+
+    def _read(self, directory: LiveDirectory) -> dict[bytes, int]:
+        """The merged names of a directory with their types. Raises EACCES where a layer may not be read."""
+        merged: dict[bytes, int] = {}
+        hidden: set[bytes] = set()
+        for layer in directory.layers:
+            names, whiteouts, _ = layer.scan(self._pool)
+            if self._hide:
+                self._without_hidden(layer, names)
+            if self._overridden[layer.layer]:
+                self._with_types(layer, names)
+            if not merged and not hidden:
+                merged = names
+            else:
+                for name, type_ in names.items():
+                    if name not in merged and name not in hidden:
+                        merged[name] = type_
+            hidden |= whiteouts
+        return merged
+
+    def _without_hidden(self, layer: LayerDir, names: dict[bytes, int]) -> None:
+        """Take out what is hidden. Its number in the listing is of no use: a mount point has two."""
+        fd = self._pool.fd(layer)
+        for name in [name for name, type_ in names.items() if type_ == whiteout.DT_DIR]:
+            try:
+                status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            except OSError:  # noqa: PERF203
+                continue  # gone, or a mount that does not answer: looking it up will say so
+            if (status.st_dev, status.st_ino) in self._hide:
+                del names[name]
+
+    def _with_types(self, layer: LayerDir, names: dict[bytes, int]) -> None:
+        """In a layer with override_stat a regular file may stand for a device, pipe, socket or symlink."""
+        fd = self._pool.fd(layer)
+        for name in [name for name, type_ in names.items() if type_ == whiteout.DT_REG]:
+            try:
+                status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                changed = override.read(whiteout.path(fd, name), status)
+            except FileNotFoundError:
+                continue
+            if changed is not None:
+                names[name] = stat.S_IFMT(changed.mode) >> 12
+
+    # Contents.
+
+    def readlink(self, node: int) -> bytes:
+        file = self._file(node)
+        status, place, name = self._status(node, file)
+        if stat.S_ISREG(status.st_mode):  # a symlink by override_stat keeps its target as its content
+            return os.pread(self._open(node, file), 4096, 0)
+        return os.readlink(name, dir_fd=self._pool.fd(place))
+
+    def locate(self, node: int, offset: int, size: int) -> Run:
+        fd = self._files.get(node)
+        if fd < 0:
+            fd = self._open(node, self._file(node))
+        return Run(fd, offset, size)
+
+    def _file(self, id: int) -> LiveFile:
+        node = self._nodes[id]
+        if isinstance(node, LiveDirectory):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        return node
+
+    def _open(self, id: int, node: LiveFile) -> int:
+        """Open a regular file for reading. Raises ESTALE where its name leads to another file by now."""
+        _, place, name = self._status(id, node)
+        fd = self._open_quietly(name, self._pool.fd(place))
+        status = os.fstat(fd)
+        if self._numbers.identity(status.st_dev, status.st_ino) != node.identity >> 4:
+            os.close(fd)
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        self._files.put(id, fd)
+        return fd
+
+    def _open_quietly(self, name: bytes, dirfd: int) -> int:
+        """Open without a trace in st_atime where that is allowed: for the owner and CAP_FOWNER (open(2))."""
+        if self._noatime:
+            try:
+                return os.open(name, _READ | self._noatime, dir_fd=dirfd)
+            except PermissionError as error:
+                if error.errno != errno.EPERM:
+                    raise
+                self._noatime = 0  # files of others are here: do not try every file twice
+        return os.open(name, _READ, dir_fd=dirfd)
+
+    def xattrs(self, node: int) -> Mapping[bytes, bytes]:
+        known = self._nodes[node]
+        if isinstance(known, LiveDirectory):
+            place, name = known.layers[0], b"."
+        else:
+            _, place, name = self._status(node, known)
+        path = whiteout.path(self._pool.fd(place), name)
+        shown: dict[bytes, bytes] = {}
+        for attribute in map(os.fsencode, _list_xattrs(path)):
+            own = self._shown_name(attribute, place)
+            if own is not None and (value := _get_xattr(path, attribute)) is not None:
+                shown[own] = value
+        return shown
+
+    def _shown_name(self, name: bytes, place: LayerDir) -> bytes | None:
+        if self._overridden[place.layer] and name.startswith(override.PREFIX):
+            return None if os.fsdecode(name) == override.XATTR else name[len(override.PREFIX) :]
+        return None if whiteout.is_hidden_xattr(name) else name
+
+    # The whole.
+
+    def statvfs(self) -> os.statvfs_result:
+        return os.fstatvfs(self._roots[0].held)
+
+    def close(self) -> None:
+        self._files.close()
+        self._pool.close()
+        while self._roots:
+            os.close(self._roots.pop().held)
+
+
+def _by_directory(paths: Iterable[bytes]) -> dict[tuple[int, int], frozenset[bytes]]:
+    """Paths by the (st_dev, st_ino) of the directory that they are in."""
+    found: dict[tuple[int, int], frozenset[bytes]] = {}
+    for path in paths:
+        above, name = os.path.split(os.path.normpath(path))
+        status = os.stat(above or b".")
+        key = status.st_dev, status.st_ino
+        found[key] = found.get(key, frozenset()) | {name}
+    return found
+
+
+def _list_xattrs(path: bytes, follow: bool = False) -> list[str]:
+    try:
+        return os.listxattr(path, follow_symlinks=follow)
+    except OSError as error:
+        if error.errno == errno.ENOTSUP:
+            return []
+        raise
+
+
+def _get_xattr(path: bytes, name: bytes) -> bytes | None:
+    try:
+        return os.getxattr(path, name, follow_symlinks=False)
+    except OSError as error:
+        # Gone since it was listed; or a user xattr of a file that we may not read (xattr(7)).
+        if error.errno in (errno.ENODATA, errno.EACCES):
+            return None
+        raise

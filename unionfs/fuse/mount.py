@@ -1,0 +1,111 @@
+"""Getting /dev/fuse mounted: by mount(2) where this process may, else by the setuid helper fusermount3."""
+
+from __future__ import annotations
+
+import array
+import errno
+import os
+import shutil
+import socket
+import stat
+
+from unionfs import syscalls
+
+DEVICE = "/dev/fuse"
+
+
+class MountError(OSError):
+    """Mounting is not possible; the message says what to do."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+def open_device() -> int:
+    """A descriptor of /dev/fuse, to be opened in the user namespace that will mount it (fuse_fill_super())."""
+    try:
+        return os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise MountError(error.errno, f"there is no {DEVICE}: load the kernel's fuse module (modprobe fuse)") from error
+    except PermissionError as error:
+        message = f"no permission on {DEVICE}: as root, chmod 0666 {DEVICE}, which is what distributions ship"
+        raise MountError(error.errno, message) from error
+    except OSError as error:
+        if error.errno in (errno.ENODEV, errno.ENXIO):
+            message = f"{DEVICE} has no driver: load the kernel's fuse module (modprobe fuse)"
+            raise MountError(error.errno, message) from error
+        raise
+
+
+def mount(
+    fd: int,
+    target: str | bytes,
+    *,
+    source: str = "ufs",
+    read_only: bool = False,
+    allow_other: bool = True,
+    default_permissions: bool = True,
+    flags: int = 0,
+) -> None:
+    """Mount the file system that will be served on `fd` by mount(2).
+
+    Needs CAP_SYS_ADMIN in the user namespace in which `fd` was opened. `flags` are further MS_ flags.
+    """
+    rootmode = stat.S_IFDIR | 0o755
+    options = [f"fd={fd}", f"rootmode={rootmode:o}", f"user_id={os.geteuid()}", f"group_id={os.getegid()}"]
+    options += ["allow_other"] * allow_other + ["default_permissions"] * default_permissions
+    flags |= syscalls.MS_RDONLY if read_only else 0
+    data = ",".join(options).encode()
+    syscalls.mount(source.encode(), os.fsencode(target), b"fuse.ufs", flags, data)
+
+
+def fusermount(target: str | bytes, options: list[str]) -> int:
+    """Mount with fusermount3 and return the descriptor to serve (mount.fuse3(8))."""
+    helper = _helper()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        environment = {**os.environ, "_FUSE_COMMFD": str(theirs.fileno())}
+        command = [helper, "-o", ",".join(["subtype=ufs", *options]), "--", os.fsencode(target)]
+        os.set_inheritable(theirs.fileno(), True)
+        pid = os.posix_spawn(helper, command, environment)
+        theirs.close()
+        fd = _receive(ours)
+        _, status = os.waitpid(pid, 0)
+    if fd < 0:
+        code = os.waitstatus_to_exitcode(status)
+        message = f"fusermount3 could not mount {os.fsdecode(target)} (status {code}); it said why above"
+        raise MountError(errno.EPERM, message)
+    return fd
+
+
+def _receive(channel: socket.socket) -> int:
+    size = array.array("i").itemsize
+    _, ancillary, _, _ = channel.recvmsg(1, socket.CMSG_SPACE(size))
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fd = array.array("i", data[:size])[0]
+            os.set_inheritable(fd, False)
+            return fd
+    return -1
+
+
+def unmount(target: str | bytes) -> None:
+    """Unmount, whoever mounted; lazily, so that users of it do not keep it from going."""
+    try:
+        syscalls.umount2(os.fsencode(target), syscalls.MNT_DETACH)
+    except PermissionError:
+        helper = _helper()
+        pid = os.posix_spawn(helper, [helper, "-u", "-z", "--", os.fsencode(target)], os.environ)
+        _, status = os.waitpid(pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        if code:
+            message = f"fusermount3 could not unmount {os.fsdecode(target)} (status {code})"
+            raise MountError(errno.EPERM, message) from None
+
+
+def _helper() -> str:
+    helper = shutil.which("fusermount3")
+    if helper is None:
+        message = "mounting as an ordinary user needs fusermount3: install the package fuse3"
+        raise MountError(errno.ENOENT, message)
+    return helper

@@ -1,0 +1,39 @@
+"""Inode numbers for files of several devices.
+
+What lies on the device of the first layer shows the host's own numbers, so that an upper on the same device
+needs no translation; other devices have an index in bits 48 to 63. A number of 2**48 or more, which some file
+systems use, is folded into 48 bits by a multiplicative hash: two such files may then show the same number.
+Indexes are given to the layers in their order and to submounts as they are met.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+_BITS: Final = 48
+_MASK: Final = (1 << _BITS) - 1
+_GOLDEN: Final = 0x9E3779B97F4A7C15  # 2**64 over the golden ratio: Knuth's multiplicative hashing
+
+
+class InodeNumbers:
+    """The table of devices of one tree."""
+
+    def __init__(self) -> None:
+        self._indexes: dict[int, int] = {}
+
+    def index(self, device: int) -> int:
+        """The index of an st_dev, a new one if it was not met before."""
+        index = self._indexes.get(device)
+        if index is None:
+            index = self._indexes[device] = len(self._indexes)
+        return index
+
+    def shown(self, device: int, ino: int) -> int:
+        """st_ino as the mount shows it."""
+        if ino > _MASK:
+            ino = (ino * _GOLDEN & 0xFFFFFFFFFFFFFFFF) >> 64 - _BITS
+        return (self.index(device) & 0xFFFF) << _BITS | ino
+
+    def identity(self, device: int, ino: int) -> int:
+        """A number that no other file has, for our own tables."""
+        return self.index(device) << 64 | ino

@@ -1,0 +1,146 @@
+"""Directories of layers, held by bounded numbers of descriptors.
+
+A `LayerDir` is one directory of one layer, reached from its parent by one name, never through a symbolic link
+and never by a whole path: so nothing leaves the layer, and no path is too long. Its O_PATH descriptor is
+opened when needed and may be closed whenever others need room (`OpenDirectories`); it is then found again by name
+from the nearest ancestor that is still open. The root of a layer stays open.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+from collections import OrderedDict
+from typing import Final
+
+from unionfs import whiteout
+from unionfs.whiteout import Marks
+
+_DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def room() -> int:
+    """How many descriptors one cache may hold: a quarter of what the process may open, at most 4096."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(16, min(4096, soft // 4 if soft != resource.RLIM_INFINITY else 4096))
+
+
+class OpenDirectories:
+    """The open descriptors of the directories of a tree, the longest unused ones closed first."""
+
+    def __init__(self, limit: int | None = None) -> None:
+        self.limit = room() if limit is None else limit
+        self._used: OrderedDict[LayerDir, None] = OrderedDict()
+
+    def fd(self, directory: LayerDir) -> int:
+        """The O_PATH descriptor of a directory, good until the next call.
+
+        Raises ENOENT or ENOTDIR where the directory vanished from its layer, ELOOP where it became a symlink.
+        """
+        if directory.held >= 0:
+            if directory.parent is not None:
+                self._used.move_to_end(directory)
+            return directory.held
+        way = [directory]
+        while (above := way[-1].parent) is not None and above.held < 0:
+            way.append(above)
+        assert above is not None, "the root of a layer is always open"
+        fd = above.held
+        for step in reversed(way):
+            fd = step.held = os.open(step.name, _DIRECTORY, dir_fd=fd)
+            self._used[step] = None
+            if len(self._used) > self.limit:
+                self._close(next(iter(self._used)))
+        return fd
+
+    def drop(self, directory: LayerDir) -> None:
+        """Close what a forgotten directory holds."""
+        if directory.held >= 0 and directory.parent is not None:
+            self._close(directory)
+
+    def _close(self, directory: LayerDir) -> None:
+        del self._used[directory]
+        fd, directory.held = directory.held, -1
+        os.close(fd)
+
+    def close(self) -> None:
+        """Close all but the roots, whose owner closes them."""
+        while self._used:
+            self._close(next(iter(self._used)))
+
+
+class LayerDir:
+    """One directory of one layer. `held` belongs to `OpenDirectories`."""
+
+    __slots__ = ("_aufs", "_marks", "held", "layer", "name", "parent", "skips")
+
+    def __init__(self, layer: int, parent: LayerDir | None, name: bytes, held: int = -1) -> None:
+        self.layer = layer
+        """Number of the layer, the topmost is 0."""
+        self.parent = parent
+        self.name = name
+        self.held = held
+        self.skips: frozenset[bytes] = frozenset()
+        """Names in it that are never touched, not even by a stat."""
+        self._marks: Marks | None = None
+        self._aufs: frozenset[bytes] | None = None
+
+    @classmethod
+    def root(cls, layer: int, path: bytes) -> LayerDir:
+        """Open the root of a layer. Symlinks in `path` are followed: it is the caller's own word."""
+        return cls(layer, None, path, os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+
+    def marks(self, pool: OpenDirectories) -> Marks:
+        """The marks in its xattrs, read once."""
+        if self._marks is None:
+            self._marks = whiteout.marks(pool.fd(self))
+        return self._marks
+
+    def marked(self, pool: OpenDirectories, name: bytes) -> bool:
+        """Whether ``.wh.NAME`` is in it.
+
+        The names are read once, by listing the directory: cheaper than a stat for every name that is looked
+        up. Where it may be searched but not listed there is a stat for every name.
+        """
+        if self._aufs is None:
+            try:
+                self.scan(pool)
+            except PermissionError:
+                return whiteout.is_marked(pool.fd(self), name)
+        assert self._aufs is not None
+        return name in self._aufs
+
+    def opaque(self, pool: OpenDirectories) -> bool:
+        """Whether nothing of the layers below shows through it."""
+        return self.marks(pool).opaque or whiteout.has_opaque_name(pool.fd(self))
+
+    def scan(self, pool: OpenDirectories) -> whiteout.Listing:
+        """Read it, and remember its ``.wh.`` names on the way. Raises EACCES where it may not be read."""
+        listing = whiteout.scan(pool.fd(self), xwhiteouts=self.marks(pool).xwhiteouts)
+        self._aufs = frozenset(listing.whiteouts)
+        for name in self.skips:
+            listing.names.pop(name, None)
+        return listing
+
+    def probe(self, pool: OpenDirectories, name: bytes) -> os.stat_result | whiteout.Whiteout | None:
+        """What it says of one name, but for ``.wh.NAME``, which is `marked`."""
+        if name in self.skips:
+            return None
+        try:
+            fd = pool.fd(self)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):  # vanished from a live layer
+                return None
+            raise
+        answer = whiteout.probe(fd, name, aufs=False)
+        # Only an empty regular file makes it worth asking whether the directory may hold such whiteouts.
+        if (
+            isinstance(answer, os.stat_result)
+            and not answer.st_size
+            and answer.st_mode & 0o170000 == 0o100000
+            and self.marks(pool).xwhiteouts
+            and whiteout.is_xwhiteout(pool.fd(self), name, answer)
+        ):
+            return whiteout.WHITEOUT
+        return answer

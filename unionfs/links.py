@@ -1,0 +1,83 @@
+"""Files of the tree that an xattr in the upper cannot stand for: those with several names, and symlinks.
+
+A promoted file is normally recognised by its origin mark (`upper.ORIGIN`). Two kinds need more:
+
+- a file of the tree with several hard links: a name that was never touched still leads to the tree, and has to
+  find the promoted file;
+- symbolic links, fifos and devices, which may have no user xattrs (xattr(7)).
+
+For them the work directory's `origins/` has a further hard link to the promoted file. Its name is
+``<st_ino>.<left>``: the number that the mount shows, and how many names of the tree still lead to the tree's
+file. So ``st_nlink`` as shown is the upper's, less this link, plus `left`. The kernel's overlayfs has its
+index directory and ``overlay.nlink`` for the same (Documentation/filesystems/overlayfs.rst, "Index").
+"""
+
+from __future__ import annotations
+
+import os
+
+from unionfs.nodes import Node
+from unionfs.upper import Upper
+
+
+class Links:
+    """The records in `origins/`, read once when mounting."""
+
+    def __init__(self, upper: Upper) -> None:
+        self._upper = upper
+        self._left: dict[int, int] = {}  # st_ino as shown -> names left
+        self._shown: dict[int, int] = {}  # st_ino on the upper's file system -> st_ino as shown
+        with os.scandir(upper.origins) as entries:
+            for entry in entries:
+                shown, _, left = entry.name.partition(".")
+                self._left[int(shown)] = int(left)
+                self._shown[entry.inode()] = int(shown)
+
+    def __contains__(self, ino: int) -> bool:
+        """Whether a file of the tree, by the number it shows, is promoted and recorded."""
+        return ino in self._left
+
+    def inos(self) -> list[int]:
+        """The numbers, as shown, of all recorded files."""
+        return list(self._left)
+
+    def shown(self, inode: int) -> int:
+        """The number that the mount shows for an inode of the upper, or 0."""
+        return self._shown.get(inode, 0)
+
+    def left(self, ino: int) -> int:
+        """How many names of the tree still lead to the tree's file."""
+        return self._left[ino]
+
+    def record(self, temporary: bytes, ino: int, left: int) -> None:
+        """Record a promoted file that still lies in the work directory, before it gets its place."""
+        upper = self._upper
+        os.link(temporary, _name(ino, left), src_dir_fd=upper.work, dst_dir_fd=upper.origins, follow_symlinks=False)
+        self._left[ino] = left
+        inode = os.stat(temporary, dir_fd=upper.work, follow_symlinks=False).st_ino
+        self._shown[inode] = ino
+
+    def take_over(self, node: Node) -> None:
+        """One more name of the tree is hidden by the upper."""
+        left = self._left[node.ino]
+        origins = self._upper.origins
+        os.rename(_name(node.ino, left), _name(node.ino, left - 1), src_dir_fd=origins, dst_dir_fd=origins)
+        self._left[node.ino] = node.left = left - 1
+
+    def remove(self, node: Node) -> None:
+        """The file has no name left, or its only name in the upper is one that an origin mark serves."""
+        left = self._left.pop(node.ino)
+        name = _name(node.ino, left)
+        inode = os.stat(name, dir_fd=self._upper.origins, follow_symlinks=False).st_ino
+        os.unlink(name, dir_fd=self._upper.origins)
+        del self._shown[inode]
+        node.left = -1
+
+    def open(self, ino: int) -> int:
+        """An O_PATH descriptor of a recorded file."""
+        flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(_name(ino, self._left[ino]), flags, dir_fd=self._upper.origins)
+
+
+def _name(ino: int, left: int) -> bytes:
+    return b"%d.%d" % (ino, left)

@@ -1,0 +1,165 @@
+"""The nodes that the kernel knows of a tree of live directories.
+
+A directory is identified by its parent and its name, everything else by the inode that it is on the host, so
+that all names of a hard-linked file are one node. Ids are never given out twice.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+from unionfs.layerdir import LayerDir
+from unionfs.listing import Listed
+from unionfs.tree import ROOT
+
+
+class LiveFile:
+    """Anything but a directory. `place` and `name` say where it was seen first, `others` where else."""
+
+    __slots__ = ("identity", "lookups", "name", "others", "parent", "place")
+
+    def __init__(self, identity: int, parent: int, place: LayerDir, name: bytes) -> None:
+        self.identity = identity
+        self.parent = parent
+        self.place = place
+        self.name = name
+        self.lookups = 0
+        self.others: dict[tuple[int, bytes], LayerDir] | None = None
+
+    def places(self) -> list[tuple[LayerDir, bytes]]:
+        """Where it can be found on the host."""
+        others = self.others or {}
+        return [(self.place, self.name), *((place, name) for (_, name), place in others.items())]
+
+    def names(self) -> list[tuple[int, bytes]]:
+        """Its names in the merged tree."""
+        return [(self.parent, self.name), *(self.others or ())]
+
+
+class LiveDirectory:
+    """A merged directory: `layers` are those that have it, topmost first."""
+
+    __slots__ = ("children", "kept", "layers", "listed", "lookups", "name", "parent")
+
+    def __init__(self, parent: int, name: bytes, layers: list[LayerDir]) -> None:
+        self.parent = parent
+        self.name = name
+        self.layers = layers
+        self.lookups = 0
+        self.kept = 0
+        """How many names of known nodes are in it; it stays while there are any."""
+        self.children: dict[bytes, int] | None = None
+        """The known directories in it."""
+        self.listed: Listed | None = None
+
+
+class LiveNodes:
+    """All known nodes by id, by identity and by name."""
+
+    def __init__(self, roots: list[LayerDir]) -> None:
+        self._ids = itertools.count(ROOT + 1)
+        self._by_identity: dict[int, int] = {}
+        self._known: dict[int, LiveFile | LiveDirectory] = {ROOT: LiveDirectory(0, b"", roots)}
+
+    def __getitem__(self, id: int) -> LiveFile | LiveDirectory:
+        return self._known[id]
+
+    def directories(self) -> list[LiveDirectory]:
+        """All known directories."""
+        return [node for node in self._known.values() if isinstance(node, LiveDirectory)]
+
+    def directory(self, id: int) -> LiveDirectory | None:
+        """The node if it is a directory."""
+        node = self._known[id]
+        return node if isinstance(node, LiveDirectory) else None
+
+    def seen_file(self, identity: int, parent: int, place: LayerDir, name: bytes) -> int:
+        """A lookup found a file: its id, counted."""
+        id = self._by_identity.get(identity)
+        if id is None:
+            id = next(self._ids)
+            node = LiveFile(identity, parent, place, name)
+            self._by_identity[identity] = id
+            self._known[id] = node
+            self._keep(parent)
+        else:
+            node = self._file(id)
+            if node.parent == parent and node.name == name:
+                node.place = place
+            else:
+                if node.others is None:
+                    node.others = {}
+                if (parent, name) not in node.others:
+                    self._keep(parent)
+                node.others[parent, name] = place
+        node.lookups += 1
+        return id
+
+    def seen_directory(self, parent: int, name: bytes, layers: list[LayerDir]) -> tuple[int, bool]:
+        """A lookup found a directory: its id, counted, and whether it is new (else `layers` are not taken)."""
+        above = self._directory(parent)
+        if above.children is None:
+            above.children = {}
+        id = above.children.get(name)
+        if id is not None:
+            self._directory(id).lookups += 1
+            return id, False
+        id = next(self._ids)
+        node = LiveDirectory(parent, name, layers)
+        node.lookups = 1
+        self._known[id] = node
+        above.children[name] = id
+        above.kept += 1
+        return id, True
+
+    def count(self, id: int) -> None:
+        """One more lookup of a known node."""
+        self._known[id].lookups += 1
+
+    def forget(self, id: int, count: int) -> list[tuple[int, LiveFile | LiveDirectory]]:
+        """Take lookups back. Returns the nodes that were given up by it, the directories above included."""
+        self._known[id].lookups -= count
+        gone: list[tuple[int, LiveFile | LiveDirectory]] = []
+        unsure = [id]
+        while unsure:
+            id = unsure.pop()
+            if id == ROOT or id not in self._known:
+                continue
+            node = self._known[id]
+            if node.lookups > 0 or (isinstance(node, LiveDirectory) and node.kept):
+                continue
+            del self._known[id]
+            gone.append((id, node))
+            if isinstance(node, LiveFile):
+                del self._by_identity[node.identity]
+                for parent, _ in node.names():
+                    unsure.append(self._release(parent))
+            else:
+                children = self._directory(node.parent).children
+                assert children is not None
+                del children[node.name]
+                unsure.append(self._release(node.parent))
+        return gone
+
+    def lose_name(self, id: int, parent: int, name: bytes) -> None:
+        """A file is no longer found under one of its other names."""
+        node = self._file(id)
+        if node.others and node.others.pop((parent, name), None) is not None:
+            self._release(parent)
+
+    def _file(self, id: int) -> LiveFile:
+        node = self._known[id]
+        assert isinstance(node, LiveFile)
+        return node
+
+    def _directory(self, id: int) -> LiveDirectory:
+        node = self._known[id]
+        assert isinstance(node, LiveDirectory)
+        return node
+
+    def _keep(self, parent: int) -> None:
+        self._directory(parent).kept += 1
+
+    def _release(self, parent: int) -> int:
+        self._directory(parent).kept -= 1
+        return parent

@@ -1,0 +1,103 @@
+"""What the union remembers of nodes that are not just a row of the tree: promoted, new and removed ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+WHITEOUT = 0
+"""In `Directory.names`: the name is hidden, although the tree has it (or had, when the mark was made)."""
+
+UNRESOLVED = -1
+"""In `Directory.names`: the upper has something there that nobody asked for yet."""
+
+EXTRA_COOKIE = 1 << 48
+"""Cookies of names that only the upper has start here; below are the tree's."""
+
+
+class Node:
+    """A node with something of its own in the upper, or a removed node of the tree.
+
+    Exactly one of three holds: `where` says a name that leads to it in the upper; `fd` is a descriptor (O_PATH
+    or for data) of a file that has no name any more; or `lower` is set, and the content is still the tree's.
+    """
+
+    __slots__ = ("fd", "id", "ino", "inode", "left", "lookups", "lower", "others", "where")
+
+    def __init__(self, id: int, ino: int, where: tuple[Directory, bytes] | None) -> None:
+        self.id = id
+        self.ino = ino  # st_ino as shown
+        self.inode = 0  # st_ino on the host, where the union's `by_inode` has this node
+        self.where = where
+        self.others: list[tuple[Directory, bytes]] = []  # further known names of a file with several
+        self.fd = -1
+        self.lookups = 0
+        self.lower = False
+        self.left = -1  # hard-linked files of the tree: names not taken over yet; -1: has no record in origins/
+
+    @property
+    def removed(self) -> bool:
+        """Whether no known name leads to it."""
+        return self.where is None
+
+    def add_name(self, directory: Directory, name: bytes) -> None:
+        """Another name of the same file has become known."""
+        if self.where is None:
+            self.where = directory, name
+        elif self.where != (directory, name) and (directory, name) not in self.others:
+            self.others.append((directory, name))
+
+    def drop_name(self, directory: Directory, name: bytes) -> None:
+        """A name is gone. Afterwards `where` is None if no other is known, though the disk may have more."""
+        if self.where == (directory, name):
+            self.where = self.others.pop() if self.others else None
+        elif (directory, name) in self.others:
+            self.others.remove((directory, name))
+
+
+class Directory(Node):
+    """A directory of the upper, merged with a directory of the tree or not.
+
+    `names` holds the upper's part only: name -> node id, UNRESOLVED or WHITEOUT. It is None until somebody
+    looks. What is not in it is the tree's to answer, below `lower_dir` (0: nothing below shows).
+    """
+
+    __slots__ = ("_extra", "_order", "gid", "lower_dir", "names")
+
+    def __init__(self, id: int, ino: int, where: tuple[Directory, bytes] | None, lower_dir: int) -> None:
+        super().__init__(id, ino, where)
+        self.lower_dir = lower_dir
+        self.names: dict[bytes, int] | None = None
+        self.gid = -1  # what new entries inherit where the directory is set-group-id, else -1
+        self._extra: dict[bytes, int] = {}  # names that only the upper has -> place in _order
+        self._order: list[bytes | None] = []  # their cookies; a removed name leaves None
+
+    def is_extra(self, name: bytes) -> bool:
+        """Whether only the upper has the name, so that nothing shows when it is gone."""
+        return name in self._extra
+
+    def set(self, name: bytes, node: int, in_tree: bool) -> None:
+        """The upper has (node id or UNRESOLVED) or hides (WHITEOUT) a name."""
+        assert self.names is not None
+        self.names[name] = node
+        if not in_tree and name not in self._extra:
+            self._extra[name] = len(self._order)
+            self._order.append(name)
+
+    def drop(self, name: bytes) -> None:
+        """The upper has nothing of that name any more."""
+        assert self.names is not None
+        self.names.pop(name, None)
+        place = self._extra.pop(name, None)
+        if place is not None:
+            self._order[place] = None
+            if not self._extra:
+                self._order.clear()
+
+    def extras(self, cookie: int) -> Iterator[tuple[bytes, int]]:
+        """(name, cookie) of what only the upper has and is not hidden, after `cookie`."""
+        assert self.names is not None
+        start = max(0, cookie - EXTRA_COOKIE)
+        for place in range(start, len(self._order)):
+            name = self._order[place]
+            if name is not None and self.names[name] != WHITEOUT:
+                yield name, EXTRA_COOKIE + place + 1

@@ -1,0 +1,32 @@
+"""Putting a union together from a tree and directories."""
+
+from __future__ import annotations
+
+from unionfs import ownership
+from unionfs.tree import Tree
+from unionfs.union import Union
+from unionfs.upper import Upper
+
+
+def open_union(
+    tree: Tree,
+    upperdir: str | bytes | None = None,
+    workdir: str | bytes | None = None,
+    squash: tuple[int, int] | None = None,
+) -> Union:
+    """A union of a tree and, if `upperdir` is given, an upper with its work directory.
+
+    `squash`: every owner is shown as this (uid, gid), and none is stored; otherwise owners are real as far as
+    this user namespace maps them. Raises `OSError` as `Upper` does.
+    """
+    owners: ownership.Ownership
+    if squash is not None:
+        owners = ownership.Squash(*squash)
+    else:
+        owners = ownership.of_this_namespace(tree.max_uid, tree.max_gid)
+    upper = None
+    if upperdir is not None:
+        if workdir is None:
+            raise ValueError("an upper directory needs a work directory")
+        upper = Upper(upperdir, workdir)
+    return Union(tree, upper, owners)

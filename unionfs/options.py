@@ -1,0 +1,108 @@
+"""The options of an overlay mount program, as container engines and mount(8) pass them.
+
+One string or several, comma-separated, with ``\\,`` for a comma that belongs to a value and double quotes
+around values that hold commas. In lowerdir, ``:`` parts directories and ``\\:`` is a colon of a name. Empty
+options are passed over. What is unknown is named in `unknown` for the caller to warn about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+_FLAGS = frozenset({"ro", "rw", "allow_other", "allow_root", "default_permissions", "squash_to_root"})
+_VALUES = frozenset({"lowerdir", "upperdir", "workdir", "squash_to_uid", "squash_to_gid"})
+_IGNORED = frozenset(
+    # Of mount(8) and of engines: about the mount point, durability or labels, which change nothing served here.
+    {"dev", "nodev", "suid", "nosuid", "exec", "noexec", "atime", "noatime", "relatime", "async", "private"}
+    | {"volatile", "auto", "noauto", "_netdev", "nofail", "defaults", "user", "nouser", "fsname", "subtype"}
+)
+
+
+class OptionError(ValueError):
+    """An option that cannot be what is meant; the message names it."""
+
+
+@dataclass
+class Options:
+    """What is to be mounted, and how."""
+
+    lower: list[str] = field(default_factory=list)
+    """Topmost first."""
+    upper: str | None = None
+    work: str | None = None
+    read_only: bool = False
+    allow_other: bool = False
+    default_permissions: bool = False
+    squash_uid: int | None = None
+    squash_gid: int | None = None
+    unknown: list[str] = field(default_factory=list)
+
+
+def parse(texts: Iterable[str]) -> Options:
+    """Read options; a later one wins. Raises OptionError for what is missing or makes no sense."""
+    options = Options()
+    for text in texts:
+        for item in split(text, ","):
+            if item:
+                _take(options, item)
+    if not options.lower:
+        raise OptionError("there is no lowerdir: say -o lowerdir=DIR[:DIR...]")
+    if (options.upper is None) != (options.work is None):
+        missing = "workdir" if options.work is None else "upperdir"
+        raise OptionError(f"upperdir and workdir go together: {missing} is missing")
+    return options
+
+
+def _take(options: Options, item: str) -> None:
+    name, equals, value = item.partition("=")
+    if name in _VALUES and equals:
+        value = value.strip('"')
+        if name == "lowerdir":
+            options.lower = [part.replace("\\:", ":") for part in split(value, ":", keep_escapes=True) if part]
+        elif name in ("upperdir", "workdir"):
+            setattr(options, name.removesuffix("dir"), value.replace("\\:", ":"))
+        else:
+            setattr(options, name.replace("_to", ""), _number(name, value))
+    elif item in _FLAGS:
+        _flag(options, item)
+    elif name not in _IGNORED:
+        options.unknown.append(item)
+
+
+def _flag(options: Options, name: str) -> None:
+    if name in ("ro", "rw"):
+        options.read_only = name == "ro"
+    elif name == "squash_to_root":
+        options.squash_uid = options.squash_gid = 0
+    elif name in ("allow_other", "default_permissions"):
+        setattr(options, name, True)
+
+
+def _number(name: str, value: str) -> int:
+    if not value.isdigit() or int(value) >= 1 << 32:
+        raise OptionError(f"{name}={value}: this has to be a number below 2^32")
+    return int(value)
+
+
+def split(text: str, separator: str, keep_escapes: bool = False) -> Iterator[str]:
+    r"""Split at a separator that is neither escaped by a backslash nor inside double quotes.
+
+    Only ``\`` before the separator is taken as an escape, and removed unless `keep_escapes`.
+    """
+    part, quoted, position = "", False, 0
+    while position < len(text):
+        char = text[position]
+        if char == "\\" and text[position + 1 : position + 2] == separator:
+            part += char + separator if keep_escapes else separator
+            position += 2
+            continue
+        if char == '"':
+            quoted = not quoted
+        if char == separator and not quoted:
+            yield part
+            part = ""
+        else:
+            part += char
+        position += 1
+    yield part

@@ -1,0 +1,110 @@
+"""Who owns what: how owners of the tree and of the upper are shown, and what is stored for a new owner.
+
+The server answers with user ids of the user namespace that /dev/fuse was opened in, and the kernel makes an
+inode with an id that has no mapping there unusable (fuse_iget() and make_kuid(9)). So every id that is shown
+has to be one that is mapped.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Protocol
+
+_IDS = struct.Struct("<II")
+_UID_OFFSET = 68  # of uid in struct fuse_attr; gid follows
+
+OVERFLOW_ID = 65534
+
+
+class Ownership(Protocol):
+    """How owners are shown and stored."""
+
+    exact: bool
+    """Attributes of the tree are shown as they are, so ready-made replies may be used."""
+
+    def show(self, uid: int, gid: int) -> tuple[int, int]:
+        """The owner that the mount shows for a stored one."""
+
+    def store(self, uid: int, gid: int) -> tuple[int, int] | None:
+        """The owner to give to a file of the upper; None where it is left as the server makes it."""
+
+
+class Real:
+    """Owners as they are."""
+
+    exact = True
+
+    def show(self, uid: int, gid: int) -> tuple[int, int]:
+        return uid, gid
+
+    def store(self, uid: int, gid: int) -> tuple[int, int] | None:
+        return uid, gid
+
+
+class Mapped:
+    """Owners as they are where this user namespace maps them, the overflow id elsewhere (user_namespaces(7))."""
+
+    exact = False
+
+    def __init__(self, uids: list[range], gids: list[range]) -> None:
+        self._uids, self._gids = uids, gids
+
+    def show(self, uid: int, gid: int) -> tuple[int, int]:
+        return _mapped(uid, self._uids), _mapped(gid, self._gids)
+
+    def store(self, uid: int, gid: int) -> tuple[int, int] | None:
+        return uid, gid
+
+
+class Squash:
+    """Everything belongs to one owner: for a namespace with one mapped id, and squash_to_uid/gid."""
+
+    exact = False
+
+    def __init__(self, uid: int, gid: int) -> None:
+        self._owner = uid, gid
+
+    def show(self, uid: int, gid: int) -> tuple[int, int]:
+        return self._owner
+
+    def store(self, uid: int, gid: int) -> tuple[int, int] | None:
+        return None
+
+
+def _mapped(number: int, ranges: list[range]) -> int:
+    for ids in ranges:
+        if number in ids:
+            return number
+    return OVERFLOW_ID if any(OVERFLOW_ID in ids for ids in ranges) else ranges[0].start
+
+
+def read_map(path: str) -> list[range]:
+    """The ids that have a mapping in this process's user namespace, from /proc/self/{uid,gid}_map."""
+    with open(path) as lines:
+        rows = [list(map(int, line.split())) for line in lines]
+    return [range(start, start + length) for start, _, length in rows]
+
+
+def of_this_namespace(max_uid: int, max_gid: int) -> Ownership:
+    """Real owners if all ids up to the given ones are mapped here, else `Mapped`."""
+    uids, gids = read_map("/proc/self/uid_map"), read_map("/proc/self/gid_map")
+    if _covers(uids, max_uid) and _covers(gids, max_gid):
+        return Real()
+    return Mapped(uids, gids)
+
+
+def _covers(ranges: list[range], most: int) -> bool:
+    reached = 0
+    for ids in sorted(ranges, key=lambda ids: ids.start):
+        if ids.start > reached:
+            break
+        reached = max(reached, ids.stop)
+    return most < reached
+
+
+def shown(attr: bytes | memoryview, owners: Ownership) -> bytes | memoryview:
+    """A packed ``struct fuse_attr`` with its owner as `owners` shows it."""
+    if owners.exact:
+        return attr
+    uid, gid = owners.show(*_IDS.unpack_from(attr, _UID_OFFSET))
+    return bytes(attr[:_UID_OFFSET]) + _IDS.pack(uid, gid) + bytes(attr[_UID_OFFSET + _IDS.size :])

@@ -1,0 +1,33 @@
+"""Serving a mounted union with one of the two front ends."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from unionfs.union import Union
+
+ENGINES = ("direct", "pyfuse3")
+
+
+def serve(union: Union, fd: int, engine: str = "direct", ready: Callable[[], None] | None = None) -> None:
+    """Answer the kernel on `fd`, a mounted /dev/fuse, until it is unmounted; then release everything.
+
+    `ready` is called once the mount answers. The mode of what is made comes from the kernel, which has applied
+    the caller's umask already; so this process's is cleared.
+    """
+    os.umask(0)
+    try:
+        if engine == "direct":
+            from unionfs.fuse.direct import Direct
+
+            Direct(union, fd, ready).serve()
+        elif engine == "pyfuse3":
+            from unionfs.fuse import libfuse
+
+            libfuse.serve(union, fd, ready)
+        else:
+            raise ValueError(f"unknown engine {engine!r}: use one of {', '.join(ENGINES)}")
+    finally:
+        union.close()
+        os.close(fd)

@@ -1,0 +1,73 @@
+"""System calls that Python's os module does not have; the only ctypes of this package."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+AT_FDCWD = -100
+RENAME_NOREPLACE = 1
+RENAME_EXCHANGE = 2
+RENAME_WHITEOUT = 4
+FALLOC_FL_KEEP_SIZE = 1
+FALLOC_FL_PUNCH_HOLE = 2
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_REC = 0x4000
+MS_PRIVATE = 1 << 18
+MNT_DETACH = 2
+FICLONE = 0x40049409
+
+_libc.renameat2.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
+_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+_libc.mount.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p]
+_libc.umount2.argtypes = [ctypes.c_char_p, ctypes.c_int]
+
+
+def _check(result: int, what: bytes | None = None) -> None:
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), what)
+
+
+def renameat2(old_dir: int, old: bytes, new_dir: int, new: bytes, flags: int) -> None:
+    """renameat2(2); RENAME_WHITEOUT leaves a device 0:0 behind and needs no privilege since Linux 5.8."""
+    _check(_libc.renameat2(old_dir, old, new_dir, new, flags), old)
+
+
+def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
+    """fallocate(2) with its modes, which os.posix_fallocate lacks (and which emulates where it must not)."""
+    _check(_libc.fallocate(fd, mode, offset, length))
+
+
+def syncfs(fd: int) -> None:
+    """syncfs(2): write out the whole file system that `fd` lies on."""
+    _check(_libc.syncfs(fd))
+
+
+def mount(source: bytes, target: bytes, fstype: bytes, flags: int, data: bytes) -> None:
+    """mount(2)."""
+    _check(_libc.mount(source, target, fstype, flags, data), target)
+
+
+def umount2(target: bytes, flags: int = 0) -> None:
+    """umount2(2)."""
+    _check(_libc.umount2(target, flags), target)
+
+
+def reflink(source: int, target: int) -> bool:
+    """Share all of `source`'s blocks with `target` (ioctl_ficlonerange(2)); False where this cannot be done."""
+    import fcntl
+
+    try:
+        fcntl.ioctl(target, FICLONE, source)
+    except OSError as error:
+        # Not the same file system (EXDEV), not one that shares blocks, not a regular file, not aligned.
+        if error.errno in (errno.EXDEV, errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.ENOSYS):
+            return False
+        raise
+    return True

@@ -1,0 +1,243 @@
+"""What makes and removes names: mknod, mkdir, symlink, link, unlink, rmdir."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+
+from unionfs.fuse import wire
+from unionfs.nodes import WHITEOUT, Directory, Node
+from unionfs.union.core import NAME_MAX, error
+from unionfs.union.promote import Promotion
+
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Vacancy:
+    """A name that is free to be taken, in a directory that is in the upper."""
+
+    __slots__ = ("directory", "in_tree", "name", "over_mark")
+
+    def __init__(self, directory: Directory, name: bytes, over_mark: bool) -> None:
+        self.directory = directory
+        self.name = name
+        self.over_mark = over_mark  # a whiteout is there and has to go
+        self.in_tree = over_mark and not directory.is_extra(name)
+
+
+class Namespace(Promotion):
+    """Changes of names."""
+
+    def vacancy(self, parent: int, name: bytes) -> Vacancy:
+        """Where a new name goes; EEXIST if it is taken. Promotes the directory."""
+        if len(name) > NAME_MAX:
+            raise error(errno.ENAMETOOLONG, name)
+        directory = self.promote_directory(parent)
+        known = self.names(directory).get(name)
+        if known not in (None, WHITEOUT) or (known is None and self.in_tree(directory, name)):
+            raise error(errno.EEXIST, name)
+        return Vacancy(directory, name, known == WHITEOUT)
+
+    def mknod(self, parent: int, name: bytes, mode: int, rdev: int, uid: int, gid: int) -> bytes:
+        """A file of any kind but directory and symbolic link; `rdev` in the wire's encoding."""
+        place = self.vacancy(parent, name)
+        opened = -1
+
+        def make(dir_fd: int, at: bytes) -> None:
+            nonlocal opened
+            if stat.S_ISREG(mode):
+                opened = os.open(at, _CREATE, stat.S_IMODE(mode), dir_fd=dir_fd)
+            else:
+                os.mknod(at, mode, os.makedev(*wire.decode_rdev(rdev)), dir_fd=dir_fd)
+
+        try:
+            entry, node = self._make(place, make, stat.S_IMODE(mode), uid, gid)
+        except BaseException:
+            if opened >= 0:
+                os.close(opened)
+            raise
+        if opened >= 0:
+            self.upper.keep_file(node, opened)
+        return entry
+
+    def mkdir(self, parent: int, name: bytes, mode: int, uid: int, gid: int) -> bytes:
+        """A directory. Where the tree has the name, it is opaque, so that nothing deleted comes back."""
+        place = self.vacancy(parent, name)
+        inherited = stat.S_ISGID if place.directory.gid >= 0 else 0
+
+        def make(dir_fd: int, at: bytes) -> None:
+            os.mkdir(at, stat.S_IMODE(mode), dir_fd=dir_fd)
+            if place.in_tree:
+                own = os.open(at, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+                try:
+                    self.upper.whiteouts.mark_opaque(own)
+                finally:
+                    os.close(own)
+
+        entry, _ = self._make(place, make, stat.S_IMODE(mode) | inherited, uid, gid, is_directory=True)
+        return entry
+
+    def symlink(self, parent: int, name: bytes, target: bytes, uid: int, gid: int) -> bytes:
+        """A symbolic link."""
+
+        def make(dir_fd: int, at: bytes) -> None:
+            os.symlink(target, at, dir_fd=dir_fd)
+
+        entry, _ = self._make(self.vacancy(parent, name), make, 0, uid, gid)
+        return entry
+
+    def _make(
+        self,
+        place: Vacancy,
+        make: Callable[[int, bytes], None],
+        mode: int,
+        uid: int,
+        gid: int,
+        is_directory: bool = False,
+    ) -> tuple[bytes, Node]:
+        """Make something at a vacant place, with its owner, and the node for it.
+
+        Straight in place where nothing has to be replaced, otherwise in the work directory.
+        """
+        upper, directory = self.upper, place.directory
+        dir_fd = upper.work if place.over_mark else upper.directory(directory)
+        at = upper.temporary() if place.over_mark else place.name
+        make(dir_fd, at)
+        try:
+            self._give(dir_fd, at, place, mode, uid, gid)
+            status = os.stat(at, dir_fd=dir_fd, follow_symlinks=False)
+            if place.over_mark:
+                upper.publish(at, directory, place.name, over_mark=True)
+        except BaseException:
+            upper.remove(dir_fd, at)
+            raise
+        return self._enter(place, status, is_directory)
+
+    def _give(self, dir_fd: int, at: bytes, place: Vacancy, mode: int, uid: int, gid: int) -> None:
+        """Owner and set-id bits of something new (inode_init_owner() of fs/inode.c); chown(2) clears the latter."""
+        inherited = place.directory.gid
+        owner = self.owners.store(uid, inherited if inherited >= 0 else gid)
+        made_with = os.getegid() if place.over_mark or inherited < 0 else inherited
+        changed = owner is not None and owner != (os.geteuid(), made_with)
+        if changed and owner is not None:
+            os.chown(at, *owner, dir_fd=dir_fd, follow_symlinks=False)
+        if mode & (stat.S_ISUID | stat.S_ISGID):
+            os.chmod(b"/proc/self/fd/%d/%s" % (dir_fd, at), mode)
+
+    def _enter(self, place: Vacancy, status: os.stat_result, is_directory: bool) -> tuple[bytes, Node]:
+        ino = self.tree.foreign_ino(self.upper.device, status.st_ino)
+        where = place.directory, place.name
+        if is_directory:
+            node: Node = Directory(self.new_id(), ino, where, 0)
+            node.names = {}  # type: ignore[attr-defined]
+            self.note_directory(node, status)  # type: ignore[arg-type]
+        else:
+            node = Node(self.new_id(), ino, where)
+        self.nodes[node.id] = node
+        place.directory.set(place.name, node.id, place.in_tree)
+        node.lookups = 1
+        return wire.entry(node.id, self.pack(node, status)), node
+
+    def link(self, id: int, parent: int, name: bytes) -> bytes:
+        """A further name for a file."""
+        node = self.promote(id)
+        place = self.vacancy(parent, name)
+        upper = self.upper
+        path, follow = upper.path(node)
+        if place.over_mark:
+            temporary = upper.temporary()
+            os.link(path, temporary, dst_dir_fd=upper.work, follow_symlinks=follow)
+            upper.publish(temporary, place.directory, name, over_mark=True)
+        else:
+            # The path is good for one more descriptor: the cache keeps far more than the two that are in use.
+            os.link(path, name, dst_dir_fd=upper.directory(place.directory), follow_symlinks=follow)
+        place.directory.set(name, node.id, place.in_tree)
+        node.add_name(place.directory, name)
+        status = upper.stat(node)
+        if not node.inode:
+            self.note_inode(node, status.st_ino)
+        node.lookups += 1
+        return wire.entry(node.id, self.pack(node, status))
+
+    def materialise(self, parent: int, name: bytes, id: int) -> Node:
+        """The promoted node with this very name in the upper, which a hard-linked file may not have yet."""
+        node = self.promote(id)
+        directory = self.promote_directory(parent)
+        if self.names(directory).get(name) is None:
+            path, follow = self.upper.path(node)
+            os.link(path, name, dst_dir_fd=self.upper.directory(directory), follow_symlinks=follow)
+            directory.set(name, node.id, in_tree=True)
+            node.add_name(directory, name)
+            assert self.links is not None
+            self.links.take_over(node)
+        return node
+
+    # Removing.
+
+    def unlink(self, parent: int, name: bytes) -> None:
+        """Remove a name of anything but a directory."""
+        id, node = self.known_child(parent, name)
+        if node is None and wire.Attr.unpack(self.tree.attr(id)).nlink > 1:
+            node = self.promote(id)  # The count of the other names has to be kept somewhere.
+        directory = self.promote_directory(parent)
+        if node is None or self.names(directory).get(name) is None:
+            self._hide(directory, name)
+            self.name_gone(id, node, directory, name, had_upper=False)
+            return
+        self.keep(node, directory, name)
+        if directory.is_extra(name):
+            os.unlink(name, dir_fd=self.upper.directory(directory))
+            directory.drop(name)
+        else:
+            self.upper.replace_by_whiteout(directory, name)
+            directory.set(name, WHITEOUT, in_tree=True)
+        self.name_gone(id, node, directory, name, had_upper=True)
+
+    def rmdir(self, parent: int, name: bytes) -> None:
+        """Remove a directory that shows no entries."""
+        id, node = self.known_child(parent, name)
+        if not self.is_empty(id):
+            raise error(errno.ENOTEMPTY, name)
+        directory = self.promote_directory(parent)
+        if node is None:
+            self._hide(directory, name)
+        elif directory.is_extra(name):
+            self.keep(node, directory, name)
+            self.upper.remove_directory(directory, name)
+            directory.drop(name)
+        else:
+            self.keep(node, directory, name)
+            self.upper.exchange_for_whiteout(directory, name)
+            directory.set(name, WHITEOUT, in_tree=True)
+        self.name_gone(id, node, directory, name, had_upper=node is not None)
+
+    def _hide(self, directory: Directory, name: bytes) -> None:
+        self.upper.whiteouts.hide(self.upper.directory(directory), name)
+        directory.set(name, WHITEOUT, in_tree=True)
+
+    def keep(self, node: Node, directory: Directory, name: bytes) -> None:
+        """Before a name goes: if it is the only known one, a descriptor keeps the node reachable."""
+        if node.where == (directory, name) and not node.others and node.fd < 0:
+            self.upper.pin(node)
+
+    def name_gone(self, id: int, node: Node | None, directory: Directory, name: bytes, had_upper: bool) -> None:
+        """After a name went: what is known of the node is put right."""
+        if node is None:
+            removed = Node(id, 0, None)
+            removed.lower = True
+            self.nodes[id] = removed
+            self.tree.remember(id)
+            return
+        node.drop_name(directory, name)
+        if node.left < 0:
+            return
+        assert self.links is not None
+        if not had_upper:
+            self.links.take_over(node)
+        if self.upper.stat(node).st_nlink - 1 + node.left == 0:
+            if node.fd < 0:
+                node.fd = self.links.open(node.ino)
+            self.links.remove(node)
+            del self.linked[node.ino]

@@ -1,0 +1,320 @@
+"""Promotion (copy-up): giving a node of the tree its own file or directory in the upper.
+
+Everything is made in the work directory and renamed into place when it is complete: data first, then owner,
+mode (chown(2) clears set-id bits), xattrs, marks, and times last. A node keeps its id; from then on the upper
+answers for it. Large files are copied by a worker: `promote` raises `Busy` then, nothing has happened yet, and
+the call is made again when the job is finished.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Mapping
+
+from unionfs import copying
+from unionfs.fuse import wire
+from unionfs.nodes import Directory, Node
+from unionfs.tree import ROOT
+from unionfs.union.core import Core, error
+from unionfs.upper import NO_XATTR, ORIGIN
+
+COPY_INLINE = 1 << 20
+"""Up to so many bytes a file is copied at once: less work than handing it to another thread."""
+
+_PRIVATE_XATTRS = (b"trusted.", b"security.selinux", b"security.ima", b"security.evm")
+"""What a server without privileges on the host cannot copy, and no process of its mount could have set."""
+
+
+class Busy(Exception):
+    """The node is being promoted: do the call again when `job` is finished."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__()
+        self.job = job
+
+
+class Job:
+    """The copy of one file. `work` may run in any thread, once; `finish` only in the owner's, after it."""
+
+    def __init__(self, union: Promotion, id: int, temporary: bytes, fd: int, runs: list[tuple[int, int, int]]) -> None:
+        self._union = union
+        self.id = id
+        self.temporary = temporary
+        self.fd = fd
+        self.runs = runs  # (descriptor owned here or -1, offset, length)
+        self.started = False
+        self.error: OSError | None = None
+
+    def work(self) -> None:
+        """Copy the bytes. A failure is kept for `finish`."""
+        try:
+            copy_runs(self.runs, self.fd)
+        except OSError as failure:
+            self.error = failure
+        finally:
+            for source in {source for source, _, _ in self.runs if source >= 0}:
+                os.close(source)
+
+    def finish(self) -> None:
+        """Publish the copy, or remove it and leave the reason in `error`."""
+        try:
+            self._union.finish(self)
+        except OSError as failure:
+            self.error = failure
+
+
+def copy_runs(runs: list[tuple[int, int, int]], target: int) -> None:
+    """Write runs of bytes one after the other; holes stay holes."""
+    position = 0
+    for source, offset, length in runs:
+        if source >= 0:
+            if len(runs) == 1 and not offset:
+                copying.copy_file(source, target, length)
+            else:
+                copying.copy_range(source, offset, target, position, length)
+        position += length
+    os.ftruncate(target, position)
+
+
+class Promotion(Core):
+    """Core with promotion."""
+
+    def promote(self, id: int, keep: int | None = None) -> Node:
+        """The node in the upper, promoted if it was not. `keep`: only so many bytes of its data matter."""
+        node = self.nodes.get(id)
+        if node is not None and not node.lower:
+            return node
+        attr = wire.Attr.unpack(self.tree.attr(id))
+        if stat.S_ISDIR(attr.mode):
+            return self.promote_directory(id)
+        size = attr.size if keep is None else min(keep, attr.size)
+        if not stat.S_ISREG(attr.mode):
+            return self._promote_special(id, attr)
+        return self._promote_file(id, attr, size)
+
+    def promote_directory(self, id: int) -> Directory:
+        """The directory in the upper, with all above it."""
+        missing = []
+        while not isinstance(directory := self.nodes.get(id), Directory):
+            if directory is not None:  # A removed directory of the tree: there is no place for it.
+                raise error(errno.ESTALE)
+            missing.append(id)
+            id = self.tree.names(id)[0][0]
+        if directory.removed and id != ROOT:
+            raise error(errno.ENOENT)
+        self.upper  # noqa: B018 - EROFS where there is none
+        for id in reversed(missing):
+            directory = self._make_directory(directory, self.tree.names(id)[0][1], id)
+        return directory
+
+    def _make_directory(self, parent: Directory, name: bytes, id: int) -> Directory:
+        attr = wire.Attr.unpack(self.tree.attr(id))
+        temporary = self.upper.temporary()
+        try:
+            os.mkdir(temporary, 0o700, dir_fd=self.upper.work)
+            self._dress(temporary, attr, self.tree.xattrs(id))
+            self._publish(temporary, parent, name)
+        except BaseException:
+            self.upper.discard_if_there(temporary)
+            raise
+        directory = Directory(id, attr.ino, (parent, name), id)
+        directory.names = {}
+        if attr.mode & stat.S_ISGID:
+            directory.gid = self.owners.show(attr.uid, attr.gid)[1]
+        self._settle(directory)
+        parent.set(name, id, in_tree=True)
+        return directory
+
+    def _promote_file(self, id: int, attr: wire.Attr, size: int) -> Node:
+        running = self.jobs.get(id)
+        if running is not None:
+            raise Busy(running)
+        runs = self._runs(id, size)
+        temporary = self.upper.temporary()
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(temporary, flags, 0o600, dir_fd=self.upper.work)
+        if size > COPY_INLINE:
+            runs = _own(runs)
+            job = self.jobs[id] = Job(self, id, temporary, fd, runs)
+            raise Busy(job)
+        try:
+            copy_runs(runs, fd)
+            return self._complete(id, attr, temporary, fd)
+        except BaseException:
+            os.close(fd)
+            self.upper.discard_if_there(temporary)
+            raise
+
+    def finish(self, job: Job) -> None:
+        """Publish what a job copied; on any failure nothing of it stays."""
+        del self.jobs[job.id]
+        try:
+            if job.error is not None:
+                raise job.error
+            self._complete(job.id, wire.Attr.unpack(self.tree.attr(job.id)), job.temporary, job.fd)
+        except BaseException:
+            os.close(job.fd)
+            self.upper.discard_if_there(job.temporary)
+            raise
+
+    def _runs(self, id: int, size: int) -> list[tuple[int, int, int]]:
+        """Where the first `size` bytes are. A live lower file is one run, so borrowing holds for the list."""
+        runs, position = [], 0
+        while position < size:
+            fd, offset, length = self.tree.locate(id, position, size - position)
+            if not length:
+                break
+            runs.append((fd, offset, length))
+            position += length
+        return runs
+
+    def _complete(self, id: int, attr: wire.Attr, temporary: bytes, fd: int) -> Node:
+        """Owner, marks and times of a copied file, then its place. Owns `fd` when it returns."""
+        place = self._place(id)
+        mark = b"%d" % attr.ino if attr.nlink == 1 else None
+        marked = self._dress(temporary, attr, self.tree.xattrs(id), fd=fd, origin=mark)
+        if place is None:
+            os.unlink(temporary, dir_fd=self.upper.work)
+            node = Node(id, attr.ino, None)
+            node.fd = fd
+            self._settle(node)
+            return node
+        node = self._settle_file(id, attr, temporary, place, recorded=not marked)
+        self.upper.keep_file(node, fd)
+        return node
+
+    def _promote_special(self, id: int, attr: wire.Attr) -> Node:
+        """Symbolic links, fifos, sockets and devices."""
+        temporary = self.upper.temporary()
+        work = self.upper.work
+        if stat.S_ISLNK(attr.mode):
+            os.symlink(self.tree.readlink(id), temporary, dir_fd=work)
+        else:
+            os.mknod(temporary, stat.S_IFMT(attr.mode) | 0o600, os.makedev(*wire.decode_rdev(attr.rdev)), dir_fd=work)
+        try:
+            self._dress(temporary, attr, self.tree.xattrs(id))
+            place = self._place(id)
+            if place is not None:
+                return self._settle_file(id, attr, temporary, place, recorded=True)
+            node = Node(id, attr.ino, None)
+            node.fd = os.open(temporary, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=work)
+            os.unlink(temporary, dir_fd=work)
+            self._settle(node)
+            return node
+        except BaseException:
+            self.upper.discard_if_there(temporary)
+            raise
+
+    def _settle_file(
+        self, id: int, attr: wire.Attr, temporary: bytes, place: tuple[Directory, bytes], recorded: bool
+    ) -> Node:
+        node = Node(id, attr.ino, place)
+        assert self.links is not None
+        if recorded:
+            self.links.record(temporary, attr.ino, attr.nlink - 1)
+        try:
+            self._publish(temporary, *place)
+        except BaseException:
+            if recorded:
+                self.links.remove(node)
+            raise
+        if recorded:
+            self.note_record(node)
+        self._settle(node)
+        directory, name = place
+        directory.set(name, id, in_tree=True)
+        return node
+
+    def note_record(self, node: Node) -> None:
+        """A node got a record in origins/: its other names have to find it from now on."""
+        assert self.links is not None
+        node.left = self.links.left(node.ino)
+        self.linked[node.ino] = node
+        self.note_inode(node, self.upper.stat(node).st_ino)
+        if self.tree.stable:
+            self.unready.update(parent for parent, _ in self.tree.names(node.id))
+
+    def _settle(self, node: Node) -> None:
+        """From now on the upper answers for a node of the tree."""
+        was = self.nodes.get(node.id)
+        if was is None and not self.tree.stable:
+            self.tree.remember(node.id)
+        self.nodes[node.id] = node
+
+    def _place(self, id: int) -> tuple[Directory, bytes] | None:
+        """A name by which the node shows, its directory promoted; None if it was removed."""
+        if id in self.nodes:
+            return None
+        for parent, name in self.tree.names(id):
+            if self._shows(parent, name):
+                return self.promote_directory(parent), name
+        return None
+
+    def _shows(self, parent: int, name: bytes) -> bool:
+        """Whether a name of the tree is still what the mount shows there."""
+        while True:
+            directory = self.nodes.get(parent)
+            if isinstance(directory, Directory):
+                attached = directory.id == ROOT or not directory.removed
+                return attached and directory.lower_dir == parent and self.names(directory).get(name) is None
+            if directory is not None:
+                return False
+            parent, name = self.tree.names(parent)[0]
+
+    def _publish(self, temporary: bytes, directory: Directory, name: bytes) -> None:
+        """Move into place. Promotion changes nothing that shows, so the directory's times stay as they were."""
+        upper = self.upper
+        where = b"/proc/self/fd/%d" % upper.directory(directory)
+        before = os.stat(where)
+        upper.publish(temporary, directory, name, over_mark=False)
+        os.utime(where, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    def _dress(
+        self,
+        temporary: bytes,
+        attr: wire.Attr,
+        xattrs: Mapping[bytes, bytes],
+        fd: int = -1,
+        origin: bytes | None = None,
+    ) -> bool:
+        """Give a temporary the attributes of a node of the tree; says whether it could be marked with `origin`."""
+        work = self.upper.work
+        path = b"/proc/self/fd/%d/%s" % (work, temporary)
+        owner = self.owners.store(*self.owners.show(attr.uid, attr.gid))
+        if owner is not None and owner != (os.geteuid(), os.getegid()):
+            os.chown(temporary, *owner, dir_fd=work, follow_symlinks=False)
+        if not stat.S_ISLNK(attr.mode):
+            os.chmod(path, stat.S_IMODE(attr.mode))
+        for name, value in xattrs.items():
+            self._copy_xattr(path, name, value)
+        marked = origin is not None and self._mark_origin(fd, origin)
+        times = attr.atime * 10**9 + attr.atimensec, attr.mtime * 10**9 + attr.mtimensec
+        os.utime(path, ns=times, follow_symlinks=False)
+        return marked
+
+    @staticmethod
+    def _mark_origin(fd: int, origin: bytes) -> bool:
+        try:
+            os.setxattr(fd, ORIGIN, origin)
+        except OSError as failure:
+            # No room for xattrs (ENOSPC of ext4's block) counts as none: a record in origins/ serves instead.
+            if failure.errno not in (*NO_XATTR, errno.ENOSPC):
+                raise
+            return False
+        return True
+
+    @staticmethod
+    def _copy_xattr(path: bytes, name: bytes, value: bytes) -> None:
+        try:
+            os.setxattr(path, name, value, follow_symlinks=False)
+        except OSError as failure:
+            if failure.errno not in NO_XATTR or not name.startswith(_PRIVATE_XATTRS):
+                raise
+
+
+def _own(runs: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """The same runs with descriptors of their own, one for each borrowed one."""
+    copies = {fd: os.dup(fd) for fd in {fd for fd, _, _ in runs if fd >= 0}}
+    return [(copies.get(fd, -1), offset, length) for fd, offset, length in runs]

@@ -1,0 +1,177 @@
+"""What never changes anything: lookup, attributes, listings, links' targets, data, statfs."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+
+from unionfs.fuse import wire
+from unionfs.nodes import WHITEOUT, Directory
+from unionfs.tree import Run
+from unionfs.union.core import NEGATIVE, Core, error
+
+DOT = 1 << 62
+"""Cookies of "." and ".." where a listing is built here; far from the tree's and from `nodes.EXTRA_COOKIE`."""
+
+_INO = slice(wire.ENTRY_HEAD.size, wire.ENTRY_HEAD.size + 8)
+_MODE = slice(wire.ENTRY_HEAD.size + 60, wire.ENTRY_HEAD.size + 64)
+_UNKNOWN_INO = 0xFFFFFFFF  # FUSE_UNKNOWN_INO: the kernel makes a d_ino up
+
+
+class Reading(Core):
+    """The read side of the union."""
+
+    def lookup(self, parent: int, name: bytes) -> bytes | memoryview:
+        """``struct fuse_entry_out`` of a name; node id 0 in it says that there is none."""
+        if parent not in self.nodes and self.tree.stable and self.owners.exact:
+            ready = self.tree.entry(parent, name)
+            if ready is None:
+                return NEGATIVE
+            if not self.nodes or (int.from_bytes(ready[:8], "little") not in self.nodes and not self.links_seen):
+                return ready
+        id, node = self.child(parent, name)
+        if not id:
+            return NEGATIVE
+        if node is None:
+            return wire.entry(id, self.attr(id))
+        attr = self.node_attr(node)
+        node.lookups += 1
+        return wire.entry(id, attr)
+
+    @property
+    def links_seen(self) -> bool:
+        """Whether a name of the tree may lead to a promoted file that no node stands for yet."""
+        return bool(self.links)
+
+    def getattr(self, id: int) -> bytes | memoryview:
+        """``struct fuse_attr`` of a node."""
+        return self.attr(id)
+
+    def readlink(self, id: int) -> bytes:
+        """The target of a symbolic link."""
+        node = self.nodes.get(id)
+        if node is None or node.lower:
+            return self.tree.readlink(id)
+        if node.where is None:
+            return os.readlink(b"", dir_fd=node.fd)  # An O_PATH descriptor of the link itself (readlinkat(2)).
+        directory, name = node.where
+        return os.readlink(name, dir_fd=self.upper.directory(directory))
+
+    def locate(self, id: int, offset: int, size: int) -> Run:
+        """Where bytes of a regular file are; see `Tree.locate`. The descriptor is borrowed."""
+        node = self.nodes.get(id)
+        if node is None or node.lower:
+            return self.tree.locate(id, offset, size)
+        return Run(self.upper.file(node), offset, size)
+
+    def read(self, id: int, offset: int, size: int) -> bytes:
+        """Up to `size` bytes of a regular file; less only at its end."""
+        parts = []
+        while size > 0:
+            fd, start, length = self.locate(id, offset, size)
+            data = os.pread(fd, length, start) if fd >= 0 else bytes(length)
+            parts.append(data)
+            if len(data) < length or not length:
+                break
+            offset += len(data)
+            size -= len(data)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def lseek(self, id: int, offset: int, whence: int) -> int:
+        """SEEK_DATA and SEEK_HOLE; the kernel does the others by itself."""
+        node = self.nodes.get(id)
+        if node is not None and not node.lower:
+            return os.lseek(self.upper.file(node), offset, whence)
+        size = wire.Attr.unpack(self.tree.attr(id)).size
+        if offset >= size:
+            raise error(errno.ENXIO)
+        while offset < size:
+            fd, _, length = self.tree.locate(id, offset, size - offset)
+            if (fd < 0) == (whence == os.SEEK_HOLE):
+                return offset
+            offset += length
+        if whence == os.SEEK_HOLE:
+            return size
+        raise error(errno.ENXIO)
+
+    def statfs(self) -> os.statvfs_result:
+        """What statfs(2) shows: the upper's file system, or the tree's."""
+        if self.upper_or_none is None:
+            return self.tree.statvfs()
+        return os.fstatvfs(self.upper_or_none.root)
+
+    # Listing.
+
+    def listing(self, id: int, cookie: int, size: int) -> bytes | memoryview:
+        """A READDIRPLUS reply of at most `size` bytes, from after `cookie` on; each entry counts as a lookup."""
+        if id not in self.nodes and self.owners.exact and id not in self.unready:
+            ready = self.tree.listing(id, cookie, size)
+            if ready is not None:
+                return ready
+        records: list[bytes] = []
+        for name, after in self.entries(id, cookie):
+            length = wire.ENTRY_SIZE + wire.DIRENT.size + len(name) + (-len(name) % 8)
+            if length > size:
+                break
+            record = self._record(id, name, after)
+            if record:
+                records.append(record)
+                size -= length
+        return b"".join(records)
+
+    def _record(self, id: int, name: bytes, after: int) -> bytes:
+        if name in (b".", b".."):
+            return wire.direntplus(bytes(wire.ENTRY_SIZE), self._dot_ino(id, name), after, stat.S_IFDIR >> 12, name)
+        try:
+            entry = self.lookup(id, name)
+        except OSError:
+            # The name is there though it cannot be looked at now: LOOKUP will say why to who asks for it.
+            return wire.direntplus(bytes(wire.ENTRY_SIZE), _UNKNOWN_INO, after, 0, name)
+        if entry[:8] == bytes(8):
+            return b""
+        ino = int.from_bytes(entry[_INO], "little")
+        type_ = int.from_bytes(entry[_MODE], "little") >> 12
+        return wire.direntplus(bytes(entry), ino, after, type_, name)
+
+    def _dot_ino(self, id: int, name: bytes) -> int:
+        node = self.nodes.get(id)
+        if name == b"..":
+            if node is not None and node.where is not None:
+                return node.where[0].ino
+            names = self.tree.names(id) if node is None else []
+            id = names[0][0] if names else id
+            node = self.nodes.get(id)
+        return node.ino if node is not None else self.tree_ino(id)
+
+    def entries(self, id: int, cookie: int) -> Iterator[tuple[bytes, int]]:
+        """(name, cookie) of all that shows in a directory after `cookie`; "." and ".." first.
+
+        Names that the tree has keep the tree's cookie whoever answers for them, so promoting an entry while
+        a listing is under way neither repeats nor skips it. What only the upper has follows.
+        """
+        if cookie == 0:
+            yield b".", DOT
+        if cookie in (0, DOT):
+            yield b"..", DOT + 1
+        if cookie >= DOT:
+            cookie = 0
+        node = self.nodes.get(id)
+        if node is None:
+            yield from ((entry.name, entry.cookie) for entry in self.tree.entries(id, cookie))
+            return
+        if not isinstance(node, Directory) or (node.removed and node.id != 1):
+            return  # A removed directory has no entries, not even for who still has it open.
+        names = self.names(node)
+        if node.lower_dir and cookie < 1 << 48:
+            for entry in self.tree.entries(node.lower_dir, cookie):
+                if names.get(entry.name) != WHITEOUT:
+                    yield entry.name, entry.cookie
+        yield from node.extras(cookie)
+
+    def is_empty(self, id: int) -> bool:
+        """Whether a directory shows no entries."""
+        if id not in self.nodes:
+            return not self.tree.has_entries(id)
+        return next(self.entries(id, DOT + 1), None) is None

@@ -1,0 +1,171 @@
+"""rename(2) in all its forms. What moves is in the upper first; a directory takes its place in the tree along.
+
+A directory that is merged with one of the tree gets a redirect, so its contents are found from its new name;
+one that is not gets an opaque mark where the tree has something of the new name. Both marks mean nothing at the
+old place, so they are set first, and the move itself is one renameat2(2).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from unionfs import syscalls
+from unionfs.fuse import wire
+from unionfs.nodes import WHITEOUT, Directory, Node
+from unionfs.tree import ROOT
+from unionfs.union.core import NAME_MAX, error
+from unionfs.union.namespace import Namespace
+from unionfs.upper import REDIRECT
+
+
+class Renaming(Namespace):
+    """rename(2)."""
+
+    def rename(self, parent: int, name: bytes, newparent: int, newname: bytes, flags: int = 0) -> None:
+        """Move a name; flags are RENAME_NOREPLACE or RENAME_EXCHANGE."""
+        if flags not in (0, syscalls.RENAME_NOREPLACE, syscalls.RENAME_EXCHANGE):
+            raise error(errno.EINVAL)
+        if len(newname) > NAME_MAX:
+            raise error(errno.ENAMETOOLONG, newname)
+        id, _ = self.known_child(parent, name)
+        target, target_node = self.child(newparent, newname)
+        self.uncount(target, target_node)
+        if flags == syscalls.RENAME_EXCHANGE:
+            if not target:
+                raise error(errno.ENOENT, newname)
+            self._exchange((parent, name, id), (newparent, newname, target))
+            return
+        if target and flags == syscalls.RENAME_NOREPLACE:
+            raise error(errno.EEXIST, newname)
+        if target == id:
+            return  # Two names of one file: nothing happens (rename(2)).
+        self._check_replacing(id, target, newname)
+        self._move((parent, name, id), (newparent, newname, target))
+
+    def _is_directory(self, id: int) -> bool:
+        return stat.S_ISDIR(wire.Attr.unpack(self.attr(id)).mode)
+
+    def _check_replacing(self, id: int, target: int, newname: bytes) -> None:
+        if not target:
+            return
+        if self._is_directory(id):
+            if not self._is_directory(target):
+                raise error(errno.ENOTDIR, newname)
+            if not self.is_empty(target):
+                raise error(errno.ENOTEMPTY, newname)
+        elif self._is_directory(target):
+            raise error(errno.EISDIR, newname)
+
+    def _move(self, source: tuple[int, bytes, int], target: tuple[int, bytes, int]) -> None:
+        (parent, name, id), (newparent, newname, replaced) = source, target
+        node = self.materialise(parent, name, id)
+        old, new = self.promote_directory(parent), self.promote_directory(newparent)
+        replaced_node = self._replaced(replaced)
+        had_upper = self.names(new).get(newname) not in (None, WHITEOUT)
+        known = self.names(new).get(newname)
+        in_tree = self.in_tree(new, newname) if known is None else not new.is_extra(newname)
+        if isinstance(node, Directory):
+            self._mark_moved(node, in_tree)
+        if replaced_node is not None and had_upper:
+            self.keep(replaced_node, new, newname)
+            if isinstance(replaced_node, Directory):
+                self._empty(replaced_node, new, newname, in_tree)
+        self._rename(node, old, name, new, newname)
+        if old.is_extra(name):
+            old.drop(name)
+        else:
+            old.set(name, WHITEOUT, in_tree=True)
+        if replaced:
+            self.name_gone(replaced, replaced_node, new, newname, had_upper)
+        new.set(newname, node.id, in_tree)
+        node.add_name(new, newname)
+        node.drop_name(old, name)
+
+    def _replaced(self, id: int) -> Node | None:
+        """The node that is replaced, promoted where its other names need that; None for the tree's or none."""
+        if not id:
+            return None
+        node = self.nodes.get(id)
+        attr = wire.Attr.unpack(self.attr(id))
+        if node is None and not stat.S_ISDIR(attr.mode) and attr.nlink > 1:
+            return self.promote(id)
+        return node
+
+    def _rename(self, node: Node, old: Directory, name: bytes, new: Directory, newname: bytes) -> None:
+        """The move itself, leaving a whiteout where the tree would show through."""
+        upper = self.upper
+        old_fd, new_fd = upper.directory(old), upper.directory(new)
+        old_fd = upper.directory(old)  # The second may have pushed the first out, if it had to be reopened.
+        leave = not old.is_extra(name)
+        over_mark = self.names(new).get(newname) == WHITEOUT
+        if over_mark and isinstance(node, Directory) and upper.exists(new_fd, newname):
+            # A directory cannot be renamed over a device: they change places.
+            syscalls.renameat2(old_fd, name, new_fd, newname, syscalls.RENAME_EXCHANGE)
+            if not leave:
+                os.unlink(name, dir_fd=old_fd)
+            return
+        upper.rename_leaving(old_fd, name, new_fd, newname, leave)
+        if over_mark:
+            upper.whiteouts.reveal_file(new_fd, newname)
+
+    def _empty(self, directory: Directory, parent: Directory, name: bytes, in_tree: bool) -> None:
+        """Let a directory that shows no entries be empty on disk too, so that it can be replaced."""
+        if not directory.names:
+            return
+        upper = self.upper
+        temporary = upper.temporary()
+        os.mkdir(temporary, 0o700, dir_fd=upper.work)
+        try:
+            if in_tree:
+                own = os.open(temporary, os.O_PATH | os.O_CLOEXEC, dir_fd=upper.work)
+                try:
+                    upper.set_xattr(own, "user.overlay.opaque", b"y")
+                finally:
+                    os.close(own)
+            place = upper.directory(parent)
+            syscalls.renameat2(upper.work, temporary, place, name, syscalls.RENAME_EXCHANGE)
+        finally:
+            upper.discard(temporary)
+
+    def _exchange(self, one: tuple[int, bytes, int], other: tuple[int, bytes, int]) -> None:
+        (parent, name, id), (newparent, newname, newid) = one, other
+        if id == newid:
+            return
+        first, second = self.materialise(parent, name, id), self.materialise(newparent, newname, newid)
+        old, new = self.promote_directory(parent), self.promote_directory(newparent)
+        if isinstance(first, Directory):
+            self._mark_moved(first, not new.is_extra(newname))
+        if isinstance(second, Directory):
+            self._mark_moved(second, not old.is_extra(name))
+        old_fd, new_fd = self.upper.directory(old), self.upper.directory(new)
+        syscalls.renameat2(old_fd, name, new_fd, newname, syscalls.RENAME_EXCHANGE)
+        for node, left, taken in ((first, (old, name), (new, newname)), (second, (new, newname), (old, name))):
+            node.add_name(*taken)
+            node.drop_name(*left)
+            self.names(taken[0])[taken[1]] = node.id
+
+    def _mark_moved(self, directory: Directory, in_tree: bool) -> None:
+        """Mark a directory for its new place, where the tree shows something of that name or not."""
+        if directory.lower_dir:
+            self._set_redirect(directory)
+        elif in_tree:
+            self.upper.whiteouts.mark_opaque(self.upper.directory(directory))
+
+    def _set_redirect(self, directory: Directory) -> None:
+        try:
+            self.upper.set_mark(directory, REDIRECT, self._tree_path(directory.lower_dir))
+        except OSError as failure:
+            # Without xattrs, or with no room for one, there is no redirect: mv(1) then copies, as it does
+            # between file systems, and as the kernel's overlayfs makes it (redirect_dir=off).
+            if failure.errno in (errno.EOPNOTSUPP, errno.ENOSPC, errno.E2BIG, errno.ERANGE):
+                raise error(errno.EXDEV) from failure
+            raise
+
+    def _tree_path(self, id: int) -> bytes:
+        parts: list[bytes] = []
+        while id != ROOT:
+            id, name = self.tree.names(id)[0]
+            parts.append(name)
+        return b"/" + b"/".join(reversed(parts))

@@ -1,0 +1,136 @@
+"""What changes a file or its attributes: write, truncate, setattr, fallocate, fsync, copies."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from typing import NamedTuple
+
+from unionfs import copying, syscalls
+from unionfs.fuse.wire import Fattr
+from unionfs.nodes import Directory, Node
+from unionfs.union.core import error
+from unionfs.union.promote import Promotion
+
+
+class SetAttr(NamedTuple):
+    """What setattr is to change: `valid` says which fields count; times in nanoseconds."""
+
+    valid: int
+    mode: int = 0
+    uid: int = 0
+    gid: int = 0
+    size: int = 0
+    atime: int = 0
+    mtime: int = 0
+
+
+class Later:
+    """The rest of a call that may block for long on a descriptor of its own; `work` may run in any thread."""
+
+    def __init__(self, fd: int, call: Callable[[int], object]) -> None:
+        self._fd = os.dup(fd)
+        self._call = call
+
+    def work(self) -> None:
+        """Do it; raises `OSError`."""
+        try:
+            self._call(self._fd)
+        finally:
+            os.close(self._fd)
+
+
+class Writing(Promotion):
+    """Changes of files that stay where they are."""
+
+    def setattr(self, id: int, change: SetAttr) -> bytes | memoryview:
+        """Change attributes; answers with all of them as they are then."""
+        valid = change.valid
+        node = self.promote(id, keep=change.size if valid & Fattr.SIZE else None)
+        if valid & Fattr.SIZE:
+            os.ftruncate(self.upper.file(node), change.size)
+        if valid & (Fattr.UID | Fattr.GID):
+            self._chown(node, change)
+        if valid & Fattr.KILL_SUIDGID:
+            self._clear_setid(node)
+        path, follow = self.upper.path(node)
+        if valid & Fattr.MODE:
+            os.chmod(path, stat.S_IMODE(change.mode))
+        if valid & (Fattr.ATIME | Fattr.MTIME):
+            os.utime(path, ns=self._times(node, change), follow_symlinks=follow)
+        status = self.upper.stat(node)
+        if isinstance(node, Directory):
+            self.note_directory(node, status)
+        return self.pack(node, status)
+
+    def _chown(self, node: Node, change: SetAttr) -> None:
+        uid = change.uid if change.valid & Fattr.UID else -1
+        gid = change.gid if change.valid & Fattr.GID else -1
+        owner = self.owners.store(uid, gid)
+        if owner is not None:
+            path, follow = self.upper.path(node)
+            os.chown(path, *owner, follow_symlinks=follow)
+
+    def _times(self, node: Node, change: SetAttr) -> tuple[int, int]:
+        status = self.upper.stat(node)
+        atime = change.atime if change.valid & Fattr.ATIME else status.st_atime_ns
+        mtime = change.mtime if change.valid & Fattr.MTIME else status.st_mtime_ns
+        return atime, mtime
+
+    def _clear_setid(self, node: Node) -> None:
+        """What file_remove_privs() does on a local disk, which lets a server with CAP_FSETID keep the bits."""
+        mode = self.upper.stat(node).st_mode
+        kill = stat.S_ISUID | (stat.S_ISGID if mode & stat.S_IXGRP else 0)
+        if stat.S_ISREG(mode) and mode & kill:
+            os.fchmod(self.upper.file(node), stat.S_IMODE(mode) & ~kill)
+
+    def write(self, id: int, offset: int, data: bytes | memoryview, kill_setid: bool = False) -> int:
+        """Write all of `data`; answers with its length."""
+        node = self.promote(id)
+        if kill_setid:
+            self._clear_setid(node)
+        fd = self.upper.file(node)
+        written = os.pwrite(fd, data, offset)
+        while written < len(data):
+            written += os.pwrite(fd, memoryview(data)[written:], offset + written)
+        return written
+
+    def fallocate(self, id: int, mode: int, offset: int, length: int) -> None:
+        """fallocate(2) in all modes that the upper's file system has."""
+        syscalls.fallocate(self.upper.file(self.promote(id)), mode, offset, length)
+
+    def copy_file_range(self, source: int, source_offset: int, target: int, target_offset: int, length: int) -> int:
+        """copy_file_range(2) between two files of the mount; answers with how much was copied."""
+        node = self.promote(target)
+        run = self.locate(source, source_offset, length)
+        if run.fd < 0:
+            raise error(errno.EOPNOTSUPP)  # The kernel copies through the page cache then.
+        fd = os.dup(run.fd)
+        try:
+            return copying.copy_range(fd, run.offset, self.upper.file(node), target_offset, run.length)
+        finally:
+            os.close(fd)
+
+    def fsync(self, id: int, datasync: bool) -> Later | None:
+        """Bring a file or directory to the disk. What is the tree's was never written here."""
+        node = self.nodes.get(id)
+        if self.upper_or_none is None or node is None or node.lower:
+            return None
+        call = os.fdatasync if datasync else os.fsync
+        if isinstance(node, Directory):
+            fd = os.open(self.upper.path(node)[0], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                return Later(fd, call)
+            finally:
+                os.close(fd)
+        if not stat.S_ISREG(self.upper.stat(node).st_mode):
+            return None
+        return Later(self.upper.file(node), call)
+
+    def syncfs(self) -> Later | None:
+        """Bring everything to the disk."""
+        if self.upper_or_none is None:
+            return None
+        return Later(self.upper.root, syscalls.syncfs)

@@ -1,0 +1,344 @@
+"""The writable side: directories and files on the host, addressed from open directories, never by whole path.
+
+`Upper` knows where a node is and how to make, mark and remove things there, in the on-disk conventions of
+the kernel's overlayfs. What is visible is the union's business. Beside the upper directory there is a work
+directory on the same file system:
+
+    work/     temporaries; swept when mounting, since nothing in it was published
+    origins/  links.py: hard links to files of the upper that stand for a file of the tree
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import itertools
+import os
+import stat
+
+from unionfs import syscalls, whiteout
+from unionfs.descriptors import Descriptors, raise_limit
+from unionfs.nodes import Directory, Node
+
+ORIGIN = "user.ufs.origin"
+"""On a file of the upper: the decimal st_ino of the file of the tree that it stands for."""
+
+REDIRECT = "user.overlay.redirect"
+
+_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+NO_XATTR = (errno.EOPNOTSUPP, errno.EPERM)
+"""Marks cannot be stored here: no xattrs on this file system, or none on this type of file (xattr(7))."""
+
+
+class Upper:
+    """An upper directory with its work directory.
+
+    Raises `OSError`: EBUSY where another mount uses the work directory, EXDEV where the two lie on
+    different file systems, and whatever opening them gives.
+    """
+
+    def __init__(self, upperdir: bytes | str, workdir: bytes | str) -> None:
+        capacity = max(64, min(raise_limit() // 4, 8192))
+        self._directories = Descriptors(capacity)
+        self._files = Descriptors(capacity)
+        self._temporaries = itertools.count()
+        self.root = os.open(upperdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        base = os.open(workdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.device = os.fstat(self.root).st_dev
+        if os.fstat(base).st_dev != self.device:
+            raise OSError(errno.EXDEV, "the work directory is not on the upper directory's file system", workdir)
+        self._lock = base
+        try:
+            fcntl.flock(base, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OSError(errno.EBUSY, "the work directory is in use by another mount", workdir) from error
+        self.work = _subdirectory(base, b"work")
+        self.origins = _subdirectory(base, b"origins")
+        for name in os.listdir(self.work):
+            self.discard(os.fsencode(name))
+        self.whiteouts = whiteout.Writer()
+        self._try_whiteouts()
+
+    def _try_whiteouts(self) -> None:
+        """Find out which form of whiteout works here, before one is needed in the middle of something."""
+        name = self.temporary()
+        self.whiteouts.hide(self.work, name)
+        self.discard(name if self.whiteouts.devices else whiteout.PREFIX + name)
+
+    # Finding.
+
+    def directory(self, directory: Directory) -> int:
+        """An O_PATH descriptor of a directory, borrowed until the next call."""
+        fd = self._directories.get(directory.id)
+        return fd if fd >= 0 else self._reopen(directory)
+
+    def _reopen(self, directory: Directory) -> int:
+        if directory.where is None:
+            return self._removed(directory)
+        missing: list[tuple[Directory, bytes]] = []
+        walk, fd = directory, -1
+        while walk.where is not None and fd < 0:
+            missing.append((walk, walk.where[1]))
+            walk = walk.where[0]
+            fd = self._directories.get(walk.id)
+        if fd < 0:
+            fd = self.root if walk.fd < 0 else walk.fd
+        opened = -1
+        for _, name in reversed(missing):
+            below = os.open(name, _DIRECTORY, dir_fd=fd)
+            if opened >= 0:
+                os.close(opened)
+            fd = opened = below
+        self._directories.put(directory.id, fd)
+        return fd
+
+    def _removed(self, node: Node) -> int:
+        if node.fd < 0:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return node.fd
+
+    def path(self, node: Node) -> tuple[bytes, bool]:
+        """A path for calls that take no descriptor, and whether its last component is to be followed.
+
+        It goes through /proc/self/fd, so it is short and survives renames above. Borrowed like `directory`.
+        """
+        if node.where is None:
+            return b"/proc/self/fd/%d" % self._removed(node), True
+        directory, name = node.where
+        return b"/proc/self/fd/%d/%s" % (self.directory(directory), name), False
+
+    def stat(self, node: Node) -> os.stat_result:
+        """fstat(2) of a node."""
+        if node.fd >= 0:
+            return os.fstat(node.fd)
+        fd = self._files.get(node.id)
+        if fd >= 0:
+            return os.fstat(fd)
+        directory, name = self._place(node)
+        return os.stat(name, dir_fd=self.directory(directory), follow_symlinks=False)
+
+    def _place(self, node: Node) -> tuple[Directory, bytes]:
+        if node.where is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return node.where
+
+    def file(self, node: Node) -> int:
+        """A descriptor for reading and writing a regular file, borrowed until the next call."""
+        fd = self._files.get(node.id)
+        if fd < 0:
+            path, follow = self.path(node)
+            fd = _open_data(path, os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
+            self._files.put(node.id, fd)
+        return fd
+
+    def keep_file(self, node: Node, fd: int) -> None:
+        """A descriptor for reading and writing of a node that was just made; owned from now on."""
+        self._files.put(node.id, fd)
+
+    # The root of the tree and plain directories share these.
+
+    def adopt_root(self, root: Directory) -> None:
+        """The node that stands for the upper directory itself."""
+        root.fd = self.root
+
+    def pin(self, node: Node) -> None:
+        """Keep a node reachable although its last known name is about to go."""
+        fd = self._files.take(node.id)
+        if fd < 0 and isinstance(node, Directory):
+            fd = self._directories.take(node.id)
+        if fd < 0:
+            directory, name = self._place(node)
+            fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.directory(directory))
+        node.fd = fd
+
+    def release(self, node: Node) -> None:
+        """Close what is kept for a node that nobody can name or use any more."""
+        self._files.drop(node.id)
+        self._directories.drop(node.id)
+        if node.fd >= 0:
+            os.close(node.fd)
+            node.fd = -1
+
+    # Making.
+
+    def temporary(self) -> bytes:
+        """A fresh name in the work directory; nothing in there survives a mount, so a counter is enough."""
+        return b"%x" % next(self._temporaries)
+
+    def publish(self, temporary: bytes, directory: Directory, name: bytes, over_mark: bool) -> None:
+        """Move a finished temporary to its place; `over_mark`: a whiteout is there, and goes."""
+        place = self.directory(directory)
+        if over_mark and _exists(place, name):
+            # A directory cannot be renamed over a device, so the two change places in one step.
+            syscalls.renameat2(self.work, temporary, place, name, syscalls.RENAME_EXCHANGE)
+            os.unlink(temporary, dir_fd=self.work)
+            return
+        syscalls.renameat2(self.work, temporary, place, name, syscalls.RENAME_NOREPLACE)
+        if over_mark:
+            self.whiteouts.reveal_file(place, name)
+
+    def discard(self, temporary: bytes) -> None:
+        """Remove something from the work directory, whatever it is. Nothing there needs an order."""
+        _remove_tree(self.work, temporary)
+
+    def discard_if_there(self, temporary: bytes) -> None:
+        """The same on the way out of a failure, when it may not have been made or have been published."""
+        if _exists(self.work, temporary):
+            self.discard(temporary)
+
+    @staticmethod
+    def remove(dir_fd: int, name: bytes) -> None:
+        """Take back something that was only just made and that nobody has seen."""
+        _remove_tree(dir_fd, name)
+
+    @staticmethod
+    def exists(dir_fd: int, name: bytes) -> bool:
+        """Whether the directory has the name on disk, be it a mark."""
+        return _exists(dir_fd, name)
+
+    def remove_directory(self, directory: Directory, name: bytes) -> None:
+        """Remove a directory that shows no entries. It may hold marks: then out of sight first."""
+        try:
+            os.rmdir(name, dir_fd=self.directory(directory))
+            return
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+        temporary = self.temporary()
+        os.rename(name, temporary, src_dir_fd=self.directory(directory), dst_dir_fd=self.work)
+        self.discard(temporary)
+
+    def replace_by_whiteout(self, directory: Directory, name: bytes) -> None:
+        """The same for what is no directory, which a rename can replace."""
+        place = self.directory(directory)
+        if not self.whiteouts.devices:
+            self.whiteouts.hide(place, name)
+            os.unlink(name, dir_fd=place)
+            return
+        temporary = self.temporary()
+        self.whiteouts.hide(self.work, temporary)
+        os.rename(temporary, name, src_dir_fd=self.work, dst_dir_fd=place)
+
+    def rename_leaving(self, old: int, name: bytes, new: int, newname: bytes, leave: bool) -> None:
+        """Rename within the upper, leaving a whiteout behind if asked to."""
+        if leave and self.whiteouts.devices:
+            syscalls.renameat2(old, name, new, newname, syscalls.RENAME_WHITEOUT)
+            return
+        if leave:
+            self.whiteouts.hide(old, name)
+        os.rename(name, newname, src_dir_fd=old, dst_dir_fd=new)
+
+    def exchange_for_whiteout(self, directory: Directory, name: bytes) -> None:
+        """Put a whiteout where something of the upper is, in one step, and remove that."""
+        place = self.directory(directory)
+        temporary = self.temporary()
+        if self.whiteouts.devices:
+            self.whiteouts.hide(self.work, temporary)
+            syscalls.renameat2(self.work, temporary, place, name, syscalls.RENAME_EXCHANGE)
+        else:
+            self.whiteouts.hide(place, name)
+            os.rename(name, temporary, src_dir_fd=place, dst_dir_fd=self.work)
+        self.discard(temporary)
+
+    # Marks.
+
+    def get_mark(self, node: Node, mark: str) -> bytes | None:
+        """An xattr of a node, None where it has none or may have none."""
+        path, follow = self.path(node)
+        try:
+            return os.getxattr(path, mark, follow_symlinks=follow)
+        except OSError as error:
+            if error.errno == errno.ENODATA or error.errno in NO_XATTR:
+                return None
+            raise
+
+    @staticmethod
+    def set_xattr(fd: int, name: str, value: bytes) -> None:
+        """Set an xattr by descriptor, which may be O_PATH."""
+        os.setxattr(b"/proc/self/fd/%d" % fd, name, value)
+
+    def set_mark(self, node: Node, mark: str, value: bytes) -> None:
+        """Set an xattr; raises where the file system has none."""
+        path, follow = self.path(node)
+        os.setxattr(path, mark, value, follow_symlinks=follow)
+
+    def close(self) -> None:
+        """Release every descriptor and the lock."""
+        self._files.close()
+        self._directories.close()
+        for fd in (self.root, self.work, self.origins, self._lock):
+            os.close(fd)
+
+
+def _subdirectory(base: int, name: bytes) -> int:
+    try:
+        os.mkdir(name, 0o700, dir_fd=base)
+    except FileExistsError:
+        pass  # From an earlier mount.
+    return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=base)
+
+
+def _exists(directory: int, name: bytes) -> bool:
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _open_data(path: bytes, flags: int) -> int:
+    """Open for reading and writing, also where an owner without capabilities took his own permission away.
+
+    The kernel has checked the caller already (default_permissions); a server that is not root in its
+    namespace still needs the mode bits on the host.
+    """
+    try:
+        return os.open(path, os.O_RDWR | flags)
+    except PermissionError:
+        mode = stat.S_IMODE(os.stat(path, follow_symlinks=not flags & os.O_NOFOLLOW).st_mode)
+        if mode & 0o600 == 0o600:
+            raise
+        os.chmod(path, mode | 0o600)
+        try:
+            return os.open(path, os.O_RDWR | flags)
+        finally:
+            os.chmod(path, mode)
+
+
+def _remove_tree(parent: int, name: bytes) -> None:
+    """Remove `name` and all below it without recursion; symbolic links are never followed."""
+    try:
+        os.unlink(name, dir_fd=parent)
+        return
+    except IsADirectoryError:
+        pass  # Linux answers EISDIR for a directory (unlink(2)).
+    os.chmod(b"/proc/self/fd/%d/%s" % (parent, name), 0o700)
+    stack = [(os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent), name)]
+    try:
+        while stack:
+            fd, own_name = stack[-1]
+            child = _unlink_until_directory(fd)
+            if child is not None:
+                os.chmod(b"/proc/self/fd/%d/%s" % (fd, child), 0o700)
+                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+                stack.append((os.open(child, flags, dir_fd=fd), child))
+                continue
+            stack.pop()
+            os.close(fd)
+            os.rmdir(own_name, dir_fd=stack[-1][0] if stack else parent)
+    finally:
+        for fd, _ in stack:
+            os.close(fd)
+
+
+def _unlink_until_directory(fd: int) -> bytes | None:
+    """Remove the files of a directory; the name of a directory in it, if there is one."""
+    found = None
+    for entry in os.listdir(fd):
+        name = os.fsencode(entry)
+        try:
+            os.unlink(name, dir_fd=fd)
+        except IsADirectoryError:
+            found = name
+    return found
