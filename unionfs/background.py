@@ -60,8 +60,14 @@ def _serve_in_child(serve: Callable[[Callable[[], None]], None], unmount: Callab
 
 def _end_on_signals(unmount: Callable[[], None]) -> None:
     def end(number: int, frame: FrameType | None) -> None:
-        unmount()
+        # Not by ourselves: unmounting writes dirty pages back, which this very process has to serve.
+        if not os.fork():
+            try:
+                unmount()
+            finally:
+                os._exit(0)
 
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that child needs no waiting for
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, end)
 

@@ -74,9 +74,7 @@ class DirectoryStack:
         status, place, layers = found
         changed = self._override(place, name, status)
         if layers:
-            id, new = self._nodes.seen_directory(parent, name, layers)
-            if new:
-                layers[0].skips = self._skip.get((status.st_dev, status.st_ino), frozenset())
+            id = self._seen_directory(parent, name, status, layers)
         else:
             # The host gives numbers of removed files to new ones: a node must not become another type.
             type_ = stat.S_IFMT(changed.mode if changed else status.st_mode) >> 12
@@ -85,8 +83,22 @@ class DirectoryStack:
         self._recent = id, self._pack(status, changed)
         return id
 
+    def _seen_directory(
+        self, parent: int, name: bytes, status: os.stat_result, layers: list[LayerDir]
+    ) -> int:
+        id, unused = self._nodes.seen_directory(parent, name, layers)
+        for layer in unused:
+            self._pool.drop(layer)
+        layers[0].skips = self._skip.get((status.st_dev, status.st_ino), frozenset())
+        return id
+
     def contains(self, parent: int, name: bytes) -> bool:
-        return self._find(parent, name) is not None
+        found = self._find(parent, name)
+        if found is None:
+            return False
+        for layer in found.layers:
+            self._pool.drop(layer)
+        return True
 
     def _find(self, parent: int, name: bytes) -> merge.Found | None:
         directory = self._directory(parent)
@@ -222,7 +234,7 @@ class DirectoryStack:
         for name in [name for name, type_ in names.items() if type_ == whiteout.DT_DIR]:
             try:
                 status = os.stat(name, dir_fd=fd, follow_symlinks=False)
-            except OSError:  # noqa: PERF203
+            except OSError:
                 continue  # gone, or a mount that does not answer: looking it up will say so
             if (status.st_dev, status.st_ino) in self._hide:
                 del names[name]
@@ -265,7 +277,8 @@ class DirectoryStack:
         _, place, name = self._status(id, node)
         fd = self._open_quietly(name, self._pool.fd(place))
         status = os.fstat(fd)
-        if self._numbers.identity(status.st_dev, status.st_ino) != node.identity >> 4:
+        same = self._numbers.identity(status.st_dev, status.st_ino) == node.identity >> 4
+        if not same or not stat.S_ISREG(status.st_mode):
             os.close(fd)
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         self._files.put(id, fd)

@@ -1,9 +1,9 @@
 """Directories of layers, held by bounded numbers of descriptors.
 
-A `LayerDir` is one directory of one layer, reached from its parent by one name, never through a symbolic link
-and never by a whole path: so nothing leaves the layer, and no path is too long. Its O_PATH descriptor is
-opened when needed and may be closed whenever others need room (`OpenDirectories`); it is then found again by name
-from the nearest ancestor that is still open. The root of a layer stays open.
+A `LayerDir` is one directory of one layer, reached from its parent by one name, never through a symbolic
+link and never by a whole path: so nothing leaves the layer, and no path is too long. Its O_PATH descriptor is
+opened when needed and may be closed whenever others need room (`OpenDirectories`); it is then found again by
+name from the nearest ancestor that is still open. The root of a layer stays open.
 """
 
 from __future__ import annotations

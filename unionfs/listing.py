@@ -46,7 +46,7 @@ class Listed:
         return len(self._names)
 
     def after(self, cookie: int) -> Iterator[Entry]:
-        """The entries after a cookie. Their node is 0: a live directory is listed without looking names up."""
+        """The entries after a cookie. Their node is 0: listing a live directory looks nothing up."""
         names, types, cookies = self._names, self._types, self._cookies
         start = cookie if cookies is None else bisect_right(cookies, cookie)
         for position in range(start, len(names)):

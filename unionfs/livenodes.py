@@ -95,22 +95,31 @@ class LiveNodes:
         node.lookups += 1
         return id
 
-    def seen_directory(self, parent: int, name: bytes, layers: list[LayerDir]) -> tuple[int, bool]:
-        """A lookup found a directory: its id, counted, and whether it is new (else `layers` are not taken)."""
+    def seen_directory(
+        self, parent: int, name: bytes, layers: list[LayerDir]
+    ) -> tuple[int, list[LayerDir]]:
+        """A lookup found a directory: its id, counted, and the layers that are of no use (any more).
+
+        Those of a known directory are replaced only if it is in other layers by now: what is open stays open.
+        """
         above = self._directory(parent)
         if above.children is None:
             above.children = {}
         id = above.children.get(name)
         if id is not None:
-            self._directory(id).lookups += 1
-            return id, False
+            node = self._directory(id)
+            node.lookups += 1
+            if [layer.layer for layer in node.layers] == [layer.layer for layer in layers]:
+                return id, layers
+            layers, node.layers = node.layers, layers
+            return id, layers
         id = next(self._ids)
         node = LiveDirectory(parent, name, layers)
         node.lookups = 1
         self._known[id] = node
         above.children[name] = id
         above.kept += 1
-        return id, True
+        return id, []
 
     def count(self, id: int) -> None:
         """One more lookup of a known node."""

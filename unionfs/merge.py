@@ -1,4 +1,6 @@
-"""Finding one name through a stack of layers, as the kernel's overlayfs does (fs/overlayfs/namei.c, ovl_lookup).
+"""Finding one name through a stack of layers, as the kernel's overlayfs does.
+
+The rules are those of ovl_lookup() and ovl_lookup_single() in fs/overlayfs/namei.c.
 
 The topmost layer that has the name decides. A directory merges with those of the same name below it until a
 non-directory, a whiteout or an opaque mark stops it; a redirect changes the name under which the layers below
@@ -13,7 +15,7 @@ import stat
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from unionfs.layerdir import OpenDirectories, LayerDir
+from unionfs.layerdir import LayerDir, OpenDirectories
 from unionfs.whiteout import Whiteout
 
 
@@ -25,8 +27,10 @@ class Found(NamedTuple):
     layers: list[LayerDir]
 
 
-def find(roots: Sequence[LayerDir], stack: Sequence[LayerDir], name: bytes, pool: OpenDirectories) -> Found | None:
-    """Look `name` up in the merged directory `stack`, topmost layer first. One stat where only one layer has it."""
+def find(
+    roots: Sequence[LayerDir], stack: Sequence[LayerDir], name: bytes, pool: OpenDirectories
+) -> Found | None:
+    """Look `name` up in the merged directory `stack`, topmost layer first. One layer costs one stat."""
     if len(stack) == 1:  # nothing below to hide or to merge with
         return _single(stack[0], name, pool)
     return _Search(roots, stack, name, pool).run()
@@ -41,7 +45,7 @@ def _single(place: LayerDir, name: bytes, pool: OpenDirectories) -> Found | None
 
 
 class _Search:
-    """The kernel's ``struct ovl_lookup_data``: what is known while one name is looked up from layer to layer."""
+    """The kernel's ``struct ovl_lookup_data``: what is known while a name is looked up layer by layer."""
 
     def __init__(
         self, roots: Sequence[LayerDir], stack: Sequence[LayerDir], name: bytes, pool: OpenDirectories

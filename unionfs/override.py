@@ -1,8 +1,8 @@
 """Owners and modes kept in the xattr ``user.containers.override_stat`` (containers/storage, pkg/idtools).
 
 The value is ``UID:GID:MODE``, the mode octal, optionally followed by ``:TYPE``, TYPE being one of file, dir,
-symlink, pipe, socket, block-MAJ-MIN or char-MAJ-MIN. A layer uses it where its root carries it. The xattrs that
-an ordinary user may not set are kept as ``user.containers.override_NAME``.
+symlink, pipe, socket, block-MAJ-MIN or char-MAJ-MIN. A layer uses it where its root carries it. The xattrs
+that an ordinary user may not set are kept as ``user.containers.override_NAME``.
 """
 
 from __future__ import annotations

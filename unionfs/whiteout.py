@@ -203,7 +203,9 @@ class Writer:
     """
 
     def __init__(self, devices: bool | None = None) -> None:
-        self.devices = not os.environ.get("FUSE_OVERLAYFS_DISABLE_OVL_WHITEOUT") if devices is None else devices
+        if devices is None:
+            devices = "FUSE_OVERLAYFS_DISABLE_OVL_WHITEOUT" not in os.environ
+        self.devices = devices
         """Whether whiteouts are written as devices; turns False when the file system refuses one."""
 
     def hide(self, dirfd: int, name: bytes) -> None:
