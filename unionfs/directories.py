@@ -42,8 +42,7 @@ class DirectoryStack:
         self, layers: Sequence[bytes], *, hide: Iterable[tuple[int, int]] = (), skip: Iterable[bytes] = ()
     ) -> None:
         self._hide = frozenset(hide)
-        self._skip = _by_directory(skip)
-        self._pool = OpenDirectories()
+        self._pool = OpenDirectories(skip=_by_directory(skip))
         self._files = Descriptors(room())
         self._numbers = InodeNumbers()
         self._noatime = os.O_NOATIME
@@ -62,7 +61,7 @@ class DirectoryStack:
         """Number the device of a layer and say whether it uses override_stat."""
         status = os.fstat(root.held)
         self._numbers.index(status.st_dev)
-        root.skips = self._skip.get((status.st_dev, status.st_ino), frozenset())
+        root.skips = self._pool.skipped(status)
         return override.XATTR in _list_xattrs(whiteout.path(root.held), follow=True)
 
     # Names.
@@ -74,7 +73,7 @@ class DirectoryStack:
         status, place, layers = found
         changed = self._override(place, name, status)
         if layers:
-            id = self._seen_directory(parent, name, status, layers)
+            id = self._seen_directory(parent, name, layers)
         else:
             # The host gives numbers of removed files to new ones: a node must not become another type.
             type_ = stat.S_IFMT(changed.mode if changed else status.st_mode) >> 12
@@ -83,13 +82,10 @@ class DirectoryStack:
         self._recent = id, self._pack(status, changed)
         return id
 
-    def _seen_directory(
-        self, parent: int, name: bytes, status: os.stat_result, layers: list[LayerDir]
-    ) -> int:
+    def _seen_directory(self, parent: int, name: bytes, layers: list[LayerDir]) -> int:
         id, unused = self._nodes.seen_directory(parent, name, layers)
         for layer in unused:
             self._pool.drop(layer)
-        layers[0].skips = self._skip.get((status.st_dev, status.st_ino), frozenset())
         return id
 
     def contains(self, parent: int, name: bytes) -> bool:

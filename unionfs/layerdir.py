@@ -12,11 +12,13 @@ import errno
 import os
 import resource
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Final
 
 from unionfs import whiteout
 from unionfs.whiteout import Marks
 
+_NOTHING: Final[frozenset[bytes]] = frozenset()
 _DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -27,10 +29,16 @@ def room() -> int:
 
 
 class OpenDirectories:
-    """The open descriptors of the directories of a tree, the longest unused ones closed first."""
+    """The open descriptors of the directories of a tree, the longest unused ones closed first.
 
-    def __init__(self, limit: int | None = None) -> None:
+    `skip` are names that must not be touched, by the (st_dev, st_ino) of the directory that they are in.
+    """
+
+    def __init__(
+        self, limit: int | None = None, skip: Mapping[tuple[int, int], frozenset[bytes]] | None = None
+    ) -> None:
         self.limit = room() if limit is None else limit
+        self._skip = skip or {}
         self._used: OrderedDict[LayerDir, None] = OrderedDict()
 
     def fd(self, directory: LayerDir) -> int:
@@ -53,6 +61,10 @@ class OpenDirectories:
             if len(self._used) > self.limit:
                 self._close(next(iter(self._used)))
         return fd
+
+    def skipped(self, status: os.stat_result) -> frozenset[bytes]:
+        """The names not to be touched in the directory that has this status."""
+        return self._skip.get((status.st_dev, status.st_ino), _NOTHING) if self._skip else _NOTHING
 
     def drop(self, directory: LayerDir) -> None:
         """Close what a forgotten directory holds."""
@@ -81,7 +93,7 @@ class LayerDir:
         self.parent = parent
         self.name = name
         self.held = held
-        self.skips: frozenset[bytes] = frozenset()
+        self.skips = _NOTHING
         """Names in it that are never touched, not even by a stat."""
         self._marks: Marks | None = None
         self._aufs: frozenset[bytes] | None = None

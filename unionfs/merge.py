@@ -40,8 +40,14 @@ def _single(place: LayerDir, name: bytes, pool: OpenDirectories) -> Found | None
     answer = place.probe(pool, name)
     if not isinstance(answer, os.stat_result):
         return None
-    layers = [LayerDir(place.layer, place, name)] if stat.S_ISDIR(answer.st_mode) else []
+    layers = [_below(place, name, answer, pool)] if stat.S_ISDIR(answer.st_mode) else []
     return Found(answer, place, layers)
+
+
+def _below(place: LayerDir, name: bytes, status: os.stat_result, pool: OpenDirectories) -> LayerDir:
+    below = LayerDir(place.layer, place, name)
+    below.skips = pool.skipped(status)
+    return below
 
 
 class _Search:
@@ -85,12 +91,12 @@ class _Search:
                 if self.first is None and not rest:
                     self.first = (answer, base)
                 return
-            child = LayerDir(base.layer, base, name)
+            child = _below(base, name, answer, self.pool)
             self.trail.append(name)
             if not rest:
                 self._merge(answer, base, child)
             if not lowest:
-                self._below(base, child, name, rest)
+                self._marks(base, child, name)
             base = child
 
     def _merge(self, status: os.stat_result, base: LayerDir, child: LayerDir) -> None:
@@ -98,7 +104,7 @@ class _Search:
             self.first = (status, base)
         self.layers.append(child)
 
-    def _below(self, base: LayerDir, child: LayerDir, name: bytes, rest: list[bytes]) -> None:
+    def _marks(self, base: LayerDir, child: LayerDir, name: bytes) -> None:
         """What a directory of one layer says of the layers below it: nothing, stop, or go elsewhere."""
         if child.opaque(self.pool) or base.marked(self.pool, name):
             self.stop = True
