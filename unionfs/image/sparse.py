@@ -61,27 +61,26 @@ def in_header(
 
 
 def in_data(values: dict[bytes, bytes], read: ReadBlock, data: int, stored: int) -> tuple[int, int, Extents]:
-    """PAX 1.0: lines of decimal numbers in front of the data, filled up to a block: a count, then the pairs."""
+    """PAX 1.0: lines of decimal numbers before the data, filled up to a block: a count, then the pairs."""
     size = check_size(decimal(values.get(b"GNU.sparse.realsize", b""), "sparse size"))
     end = data + stored
     text = b""
     numbers: list[int] = []
     wanted = 1
     while len(numbers) < wanted:
-        *lines, text = text.split(b"\n")
-        for line in lines[: wanted - len(numbers)]:
-            numbers.append(decimal(line, "sparse map entry"))
-            if len(numbers) == 1:
-                wanted += 2 * numbers[0]
-                if numbers[0] > MAX_EXTENTS:
-                    raise ValueError("malformed sparse map")
-                numbers += [decimal(line, "sparse map entry") for line in lines[1:wanted]]
-                break
-        if len(numbers) < wanted:
+        line, newline, rest = text.partition(b"\n")
+        if not newline:
             if len(text) > BLOCK or data >= end:
                 raise ValueError("malformed sparse map")
             text += read(data)
             data += BLOCK
+            continue
+        text = rest
+        numbers.append(decimal(line, "sparse map entry"))
+        if len(numbers) == 1:
+            wanted += 2 * numbers[0]
+            if numbers[0] > MAX_EXTENTS:
+                raise ValueError("malformed sparse map")
     return size, data, _extents(_pairs(numbers[1:]), size, data, end - data)
 
 
