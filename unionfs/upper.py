@@ -10,6 +10,7 @@ directory on the same file system:
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import itertools
@@ -272,10 +273,8 @@ class Upper:
 
 
 def _subdirectory(base: int, name: bytes) -> int:
-    try:
+    with contextlib.suppress(FileExistsError):  # from an earlier mount
         os.mkdir(name, 0o700, dir_fd=base)
-    except FileExistsError:
-        pass  # From an earlier mount.
     return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=base)
 
 
@@ -314,14 +313,14 @@ def _remove_tree(parent: int, name: bytes) -> None:
     except IsADirectoryError:
         pass  # Linux answers EISDIR for a directory (unlink(2)).
     os.chmod(b"/proc/self/fd/%d/%s" % (parent, name), 0o700)
-    stack = [(os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent), name)]
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    stack = [(os.open(name, flags, dir_fd=parent), name)]
     try:
         while stack:
             fd, own_name = stack[-1]
             child = _unlink_until_directory(fd)
             if child is not None:
                 os.chmod(b"/proc/self/fd/%d/%s" % (fd, child), 0o700)
-                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
                 stack.append((os.open(child, flags, dir_fd=fd), child))
                 continue
             stack.pop()

@@ -113,7 +113,7 @@ class Direct:
             self._reply(unique, error.errno or errno.EIO)
         except Busy as busy:
             self._park(busy.job, message)
-        except Exception:  # noqa: BLE001 - whatever it is, the mount has to live on
+        except Exception:  # whatever it is, the mount has to live on
             log.exception("request %d (opcode %d) for node %d", unique, opcode, node)
             self._reply(unique, errno.EIO)
         else:
@@ -199,9 +199,7 @@ class Direct:
     # Messages. A handler gets the node id, the body, and the caller's ids; it returns the reply's payload.
 
     def _init(self, node: int, body: memoryview, uid: int, gid: int) -> bytes:
-        major, minor, readahead, flags, flags2 = (*wire.INIT_IN.unpack_from(body),) if len(body) >= 20 else (
-            *wire.INIT_IN.unpack(bytes(body[:16]) + bytes(4)),
-        )
+        major, minor, readahead, flags = wire.INIT_IN.unpack_from(body)
         if major != wire.KERNEL_VERSION or minor < 31:
             raise OSError(errno.EPROTO, f"FUSE protocol {major}.{minor} is older than 7.31 (Linux 5.4)")
         flags &= WANTED

@@ -65,7 +65,7 @@ def fusermount(target: str | bytes, options: list[str]) -> int:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         environment = {**os.environ, "_FUSE_COMMFD": str(theirs.fileno())}
-        command = [helper, "-o", ",".join(["subtype=ufs", *options]), "--", os.fsencode(target)]
+        command = [helper, "-o", ",".join(["subtype=ufs", *options]), "--", os.fsdecode(target)]
         os.set_inheritable(theirs.fileno(), True)
         pid = os.posix_spawn(helper, command, environment)
         theirs.close()
@@ -95,7 +95,7 @@ def unmount(target: str | bytes) -> None:
         syscalls.umount2(os.fsencode(target), syscalls.MNT_DETACH)
     except PermissionError:
         helper = _helper()
-        pid = os.posix_spawn(helper, [helper, "-u", "-z", "--", os.fsencode(target)], os.environ)
+        pid = os.posix_spawn(helper, [helper, "-u", "-z", "--", os.fsdecode(target)], os.environ)
         _, status = os.waitpid(pid, 0)
         code = os.waitstatus_to_exitcode(status)
         if code:

@@ -55,7 +55,7 @@ ENTRY_SIZE = ENTRY_HEAD.size + ATTR.size
 ATTR_HEAD = struct.Struct("<QII")  # attr_valid attr_nsec dummy; then ATTR
 DIRENT = struct.Struct("<QQII")  # ino off namelen type; then the name, padded to 8
 
-INIT_IN = struct.Struct("<IIIII")  # major minor max_readahead flags flags2 (then unused)
+INIT_IN = struct.Struct("<IIII")  # major minor max_readahead flags; then flags2, unused
 INIT_OUT = struct.Struct("<IIIIHHIIHHII6I")
 # major minor max_readahead flags max_background congestion_threshold max_write time_gran
 # max_pages map_alignment flags2 max_stack_depth unused[6]

@@ -7,7 +7,6 @@ A file per family: `reading`, `writing`, `namespace`, `rename`, `xattrs`; all on
 from __future__ import annotations
 
 from unionfs.union.promote import Busy, Job
-from unionfs.union.reading import Reading
 from unionfs.union.rename import Renaming
 from unionfs.union.writing import Later, SetAttr, Writing
 from unionfs.union.xattrs import Xattrs
@@ -15,7 +14,7 @@ from unionfs.union.xattrs import Xattrs
 __all__ = ["Busy", "Job", "Later", "SetAttr", "Union"]
 
 
-class Union(Reading, Writing, Renaming, Xattrs):
+class Union(Writing, Renaming, Xattrs):
     """A union of one tree and at most one upper; without an upper every change raises EROFS."""
 
     def close(self) -> None:

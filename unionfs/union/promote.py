@@ -17,7 +17,8 @@ from unionfs import copying
 from unionfs.fuse import wire
 from unionfs.nodes import Directory, Node
 from unionfs.tree import ROOT
-from unionfs.union.core import Core, error
+from unionfs.union.core import error
+from unionfs.union.reading import Reading
 from unionfs.upper import NO_XATTR, ORIGIN
 
 COPY_INLINE = 1 << 20
@@ -78,8 +79,8 @@ def copy_runs(runs: list[tuple[int, int, int]], target: int) -> None:
     os.ftruncate(target, position)
 
 
-class Promotion(Core):
-    """Core with promotion."""
+class Promotion(Reading):
+    """The read side with promotion."""
 
     def promote(self, id: int, keep: int | None = None) -> Node:
         """The node in the upper, promoted if it was not. `keep`: only so many bytes of its data matter."""
@@ -96,6 +97,8 @@ class Promotion(Core):
 
     def promote_directory(self, id: int) -> Directory:
         """The directory in the upper, with all above it."""
+        if self.upper_or_none is None:
+            raise error(errno.EROFS)
         missing = []
         while not isinstance(directory := self.nodes.get(id), Directory):
             if directory is not None:  # A removed directory of the tree: there is no place for it.
@@ -104,7 +107,6 @@ class Promotion(Core):
             id = self.tree.names(id)[0][0]
         if directory.removed and id != ROOT:
             raise error(errno.ENOENT)
-        self.upper  # noqa: B018 - EROFS where there is none
         for id in reversed(missing):
             directory = self._make_directory(directory, self.tree.names(id)[0][1], id)
         return directory

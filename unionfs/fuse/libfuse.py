@@ -1,0 +1,281 @@
+"""The pyfuse3 front end: libfuse and trio, serving the same union.
+
+pyfuse3 hands most calls a file handle instead of the inode; as a handle may be any integer, OPEN and OPENDIR
+answer with the node id. What it does not have is missing here: fallocate, SEEK_DATA and SEEK_HOLE,
+copy_file_range, xattr flags. It shows the node id as st_ino, so the numbers of files that are new in the upper
+are not the same after a remount.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar, cast
+
+import pyfuse3
+import trio
+from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, FileNameT, InodeT, RequestContext
+
+from unionfs.fuse import wire
+from unionfs.fuse.wire import Fattr
+from unionfs.union import Busy, Job, Later, SetAttr, Union
+
+_T = TypeVar("_T")
+_Method = TypeVar("_Method", bound=Callable[..., Awaitable[Any]])
+
+
+def serve(union: Union, fd: int, ready: Callable[[], None] | None) -> None:
+    """Answer on a mounted /dev/fuse until it is unmounted."""
+    # libfuse takes a descriptor that is mounted already by this name (fuse_mnt_parse_fuse_fd()). It closes it.
+    pyfuse3.init(Operations(union, ready), f"/dev/fd/{os.dup(fd)}", set())
+    try:
+        trio.run(pyfuse3.main)
+    finally:
+        pyfuse3.close(unmount=False)
+
+
+def _errno(method: _Method) -> _Method:
+    """The one place where `OSError` becomes what pyfuse3 answers with."""
+
+    @functools.wraps(method)
+    async def call(*args: Any) -> Any:
+        try:
+            return await method(*args)
+        except OSError as error:
+            raise pyfuse3.FUSEError(error.errno or errno.EIO) from error
+
+    return cast(_Method, call)
+
+
+class Operations(pyfuse3.Operations):
+    """pyfuse3's calls, turned into the union's."""
+
+    enable_writeback_cache = True
+    supports_dot_lookup = False
+
+    def __init__(self, union: Union, ready: Callable[[], None] | None) -> None:
+        super().__init__()
+        self._union = union
+        self._ready = ready
+        self._finished: dict[Job, trio.Event] = {}
+
+    def init(self) -> None:
+        if self._ready is not None:
+            self._ready()
+
+    async def _do(self, call: Callable[..., _T], *args: object) -> _T:
+        """A call of the union, made again after the promotion that it has to wait for."""
+        while True:
+            try:
+                return call(*args)
+            except Busy as busy:
+                await self._promoted(busy.job)
+                if busy.job.error is not None:
+                    raise busy.job.error from None
+
+    async def _promoted(self, job: Job) -> None:
+        event = self._finished.get(job)
+        if event is not None:
+            await event.wait()
+            return
+        event = self._finished[job] = trio.Event()
+        await trio.to_thread.run_sync(job.work)
+        job.finish()
+        del self._finished[job]
+        event.set()
+
+    @staticmethod
+    async def _later(later: Later | None) -> None:
+        if later is not None:
+            await trio.to_thread.run_sync(later.work)
+
+    # Names and attributes.
+
+    @_errno
+    async def lookup(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> EntryAttributes:
+        return _entry(self._union.lookup(parent_inode, name))
+
+    async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
+        for node, count in inode_list:
+            self._union.forget(node, count)
+
+    @_errno
+    async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
+        return _attributes(inode, self._union.getattr(inode))
+
+    @_errno
+    async def setattr(
+        self,
+        inode: InodeT,
+        attr: EntryAttributes,
+        fields: pyfuse3.SetattrFields,
+        fh: FileHandleT | None,
+        ctx: RequestContext,
+    ) -> EntryAttributes:
+        valid = (
+            Fattr.MODE * fields.update_mode | Fattr.UID * fields.update_uid | Fattr.GID * fields.update_gid
+            | Fattr.SIZE * fields.update_size | Fattr.ATIME * fields.update_atime
+            | Fattr.MTIME * fields.update_mtime
+        )  # fmt: skip
+        change = SetAttr(
+            valid, attr.st_mode, attr.st_uid, attr.st_gid, attr.st_size, attr.st_atime_ns, attr.st_mtime_ns
+        )
+        return _attributes(inode, await self._do(self._union.setattr, inode, change))
+
+    @_errno
+    async def readlink(self, inode: InodeT, ctx: RequestContext) -> FileNameT:
+        return FileNameT(self._union.readlink(inode))
+
+    @_errno
+    async def mknod(
+        self, parent_inode: InodeT, name: FileNameT, mode: int, rdev: int, ctx: RequestContext
+    ) -> EntryAttributes:
+        device = wire.encode_rdev(os.major(rdev), os.minor(rdev))
+        return _entry(self._union.mknod(parent_inode, name, mode, device, ctx.uid, ctx.gid))
+
+    @_errno
+    async def mkdir(
+        self, parent_inode: InodeT, name: FileNameT, mode: int, ctx: RequestContext
+    ) -> EntryAttributes:
+        return _entry(self._union.mkdir(parent_inode, name, mode, ctx.uid, ctx.gid))
+
+    @_errno
+    async def symlink(
+        self, parent_inode: InodeT, name: FileNameT, target: FileNameT, ctx: RequestContext
+    ) -> EntryAttributes:
+        return _entry(self._union.symlink(parent_inode, name, target, ctx.uid, ctx.gid))
+
+    @_errno
+    async def link(
+        self, inode: InodeT, new_parent_inode: InodeT, new_name: FileNameT, ctx: RequestContext
+    ) -> EntryAttributes:
+        return _entry(await self._do(self._union.link, inode, new_parent_inode, new_name))
+
+    @_errno
+    async def unlink(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
+        await self._do(self._union.unlink, parent_inode, name)
+
+    @_errno
+    async def rmdir(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
+        await self._do(self._union.rmdir, parent_inode, name)
+
+    @_errno
+    async def rename(
+        self,
+        parent_inode_old: InodeT,
+        name_old: FileNameT,
+        parent_inode_new: InodeT,
+        name_new: FileNameT,
+        flags: int,
+        ctx: RequestContext,
+    ) -> None:
+        await self._do(self._union.rename, parent_inode_old, name_old, parent_inode_new, name_new, flags)
+
+    # Directories.
+
+    @_errno
+    async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
+        return FileHandleT(inode)
+
+    @_errno
+    async def readdir(self, fh: FileHandleT, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        for name, after in self._union.entries(fh, start_id):
+            if name in (b".", b".."):
+                continue
+            entry = self._union.lookup(fh, name)
+            node = int.from_bytes(entry[:8], "little")
+            if node and not pyfuse3.readdir_reply(token, FileNameT(name), _entry(entry), after):
+                self._union.forget(node, 1)
+                return
+
+    async def releasedir(self, fh: FileHandleT) -> None:
+        return
+
+    @_errno
+    async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:
+        await self._later(self._union.fsync(fh, datasync))
+
+    # Files.
+
+    @_errno
+    async def open(self, inode: InodeT, flags: int, ctx: RequestContext) -> FileInfo:
+        return _handle(inode)
+
+    @_errno
+    async def create(
+        self, parent_inode: InodeT, name: FileNameT, mode: int, flags: int, ctx: RequestContext
+    ) -> tuple[FileInfo, EntryAttributes]:
+        attributes = _entry(self._union.mknod(parent_inode, name, mode, 0, ctx.uid, ctx.gid))
+        return _handle(attributes.st_ino), attributes
+
+    @_errno
+    async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
+        return self._union.read(fh, off, size)
+
+    @_errno
+    async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
+        return await self._do(self._union.write, fh, off, buf)
+
+    async def release(self, fh: FileHandleT) -> None:
+        return
+
+    async def flush(self, fh: FileHandleT) -> None:
+        return
+
+    @_errno
+    async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
+        await self._later(self._union.fsync(fh, datasync))
+
+    @_errno
+    async def statfs(self, ctx: RequestContext) -> pyfuse3.StatvfsData:
+        shown, known = pyfuse3.StatvfsData(), self._union.statfs()
+        for name in ("bsize", "frsize", "blocks", "bfree", "bavail", "files", "ffree", "favail"):
+            setattr(shown, f"f_{name}", getattr(known, f"f_{name}"))
+        shown.f_namemax = 255
+        return shown
+
+    # Extended attributes.
+
+    @_errno
+    async def getxattr(self, inode: InodeT, name: bytes, ctx: RequestContext) -> bytes:
+        return self._union.getxattr(inode, name)
+
+    @_errno
+    async def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[bytes]:
+        return self._union.listxattr(inode)
+
+    @_errno
+    async def setxattr(self, inode: InodeT, name: bytes, value: bytes, ctx: RequestContext) -> None:
+        await self._do(self._union.setxattr, inode, name, value, 0)
+
+    @_errno
+    async def removexattr(self, inode: InodeT, name: bytes, ctx: RequestContext) -> None:
+        await self._do(self._union.removexattr, inode, name)
+
+
+def _handle(node: int) -> FileInfo:
+    return FileInfo(fh=FileHandleT(node), keep_cache=True)
+
+
+def _entry(packed: bytes | memoryview) -> EntryAttributes:
+    """``struct fuse_entry_out`` as pyfuse3 wants it; node id 0 says "no such name"."""
+    node = int.from_bytes(packed[:8], "little")
+    return _attributes(node, packed[wire.ENTRY_HEAD.size :])
+
+
+def _attributes(node: int, packed: bytes | memoryview) -> EntryAttributes:
+    attr = wire.Attr.unpack(packed)
+    shown = EntryAttributes()
+    shown.st_ino = InodeT(node)
+    shown.entry_timeout = shown.attr_timeout = wire.FOREVER
+    shown.st_mode = attr.mode
+    shown.st_nlink = attr.nlink
+    shown.st_uid, shown.st_gid = attr.uid, attr.gid
+    shown.st_rdev = os.makedev(*wire.decode_rdev(attr.rdev))
+    shown.st_size, shown.st_blocks, shown.st_blksize = attr.size, attr.blocks, attr.blksize
+    shown.st_atime_ns = attr.atime * 10**9 + attr.atimensec
+    shown.st_mtime_ns = attr.mtime * 10**9 + attr.mtimensec
+    shown.st_ctime_ns = attr.ctime * 10**9 + attr.ctimensec
+    return shown
