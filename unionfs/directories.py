@@ -37,6 +37,8 @@ class DirectoryStack:
     """
 
     stable = False
+    max_uid = 0  # what stat(2) says is mapped already
+    max_gid = 0
 
     def __init__(
         self, layers: Sequence[bytes], *, hide: Iterable[tuple[int, int]] = (), skip: Iterable[bytes] = ()
