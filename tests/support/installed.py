@@ -1,0 +1,72 @@
+"""A copy of the project that every user of the machine may run, wherever the checkout is."""
+
+from __future__ import annotations
+
+import compileall
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PACKAGES = ("unionfs", "launcher")
+COMMANDS = {"ufs": "launcher.cli.main", "ufs-run": "launcher.cli.run", "ufs-mount": "unionfs.cli"}
+NOT_NEEDED = ("mypy*", "ruff*", "pip*", "*pytest*", "hypothesis*", "setuptools*", "pygments*", "__editable__*")
+
+WRAPPER = """\
+#!{python}
+import sys
+
+from {module} import main
+
+sys.exit(main())
+"""
+
+
+@dataclass(frozen=True)
+class Installed:
+    """Absolute paths below a world-readable directory."""
+
+    base: Path
+    bin: Path
+    python: Path
+
+    def command(self, name: str) -> Path:
+        """The path of `ufs`, `ufs-run` or `ufs-mount`."""
+        return self.bin / name
+
+
+def install(base: Path) -> Installed:
+    """Make the copy below `base`, which exists and which everybody may enter."""
+    environment = base / "venv"
+    subprocess.run([_base_python(), "-m", "venv", "--without-pip", environment], check=True, stdin=subprocess.DEVNULL)
+    python = environment / "bin" / "python"
+    site = next(environment.glob("lib/python3*/site-packages"))
+    for package in PACKAGES:
+        shutil.copytree(CHECKOUT / package, site / package, ignore=shutil.ignore_patterns("__pycache__"))
+    compileall.compile_dir(str(site), quiet=1)
+    dependencies = Path(sysconfig.get_path("purelib"))
+    if not _everybody_may_read(dependencies):
+        dependencies = base / "dependencies"
+        shutil.copytree(sysconfig.get_path("purelib"), dependencies, ignore=shutil.ignore_patterns(*NOT_NEEDED))
+    (site / "dependencies.pth").write_text(f"{dependencies}\n")
+    for name, module in COMMANDS.items():
+        script = environment / "bin" / name
+        script.write_text(WRAPPER.format(python=python, module=module))
+        script.chmod(0o755)
+    subprocess.run(["chmod", "-R", "a+rX", base], check=True)
+    return Installed(base, environment / "bin", python)
+
+
+def _base_python() -> str:
+    return getattr(sys, "_base_executable", sys.executable)
+
+
+def _everybody_may_read(path: Path) -> bool:
+    needed = stat.S_IROTH | stat.S_IXOTH
+    below = os.stat(path).st_mode & needed == needed
+    return below and all(os.stat(parent).st_mode & stat.S_IXOTH for parent in path.parents)
