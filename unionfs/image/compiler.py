@@ -23,9 +23,7 @@ Progress = Callable[[int, int], None]
 _BETWEEN_REPORTS = 1000  # members
 
 
-def compile_image(
-    layers: Sequence[str | Path], out: BinaryIO | str | Path, progress: Progress | None = None
-) -> None:
+def compile_image(layers: Sequence[str | Path], out: BinaryIO | str | Path, progress: Progress | None = None) -> None:
     """Write the index of the image that `layers` make: paths of *uncompressed* tars, the **lowest first**.
 
     `out` is a seekable binary file at its beginning, or a path, which then appears complete or not at all:

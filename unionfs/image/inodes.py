@@ -40,9 +40,7 @@ class Inodes:
             size = stored = _DIRECTORY_SIZE
         elif member.extents is not None:
             stored = sum(length for _, length, _ in member.extents)
-        inode = self._append(
-            mode, size, stored, member.uid, member.gid, member.rdev, member.mtime, member.atime
-        )
+        inode = self._append(mode, size, stored, member.uid, member.gid, member.rdev, member.mtime, member.atime)
         self.data[inode] = member.data
         self.layers[inode] = layer
         if kind == stat.S_IFDIR:

@@ -142,9 +142,7 @@ class LayerReader:
             raise ValueError("the archive is cut in an extended header")
         return data
 
-    def _member(
-        self, block: bytes, fields: tuple[bytes, ...], offset: int, extended: _Extended | None
-    ) -> Member:
+    def _member(self, block: bytes, fields: tuple[bytes, ...], offset: int, extended: _Extended | None) -> Member:
         kind = fields[7]
         type_ = _KINDS.get(kind)
         if type_ is None:

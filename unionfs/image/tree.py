@@ -180,9 +180,7 @@ class CompiledImage:
         if number >= 0:
             start, length, data = self._extent(place, number)
             if offset < start + length:
-                return Run(
-                    self._layers[place.layer], data + offset - start, min(size, start + length - offset)
-                )
+                return Run(self._layers[place.layer], data + offset - start, min(size, start + length - offset))
         end = self._extent(place, number + 1)[0] if number + 1 < place.length else file_size
         return Run(-1, 0, min(size, max(0, end - offset)))
 
@@ -218,9 +216,7 @@ class CompiledImage:
         block = host.f_frsize
         blocks = -(-self._header.total_bytes // block)
         flags = host.f_flag | os.ST_RDONLY
-        return os.statvfs_result(
-            (host.f_bsize, block, blocks, 0, 0, self._header.rows, 0, 0, flags, 255, host.f_fsid)
-        )
+        return os.statvfs_result((host.f_bsize, block, blocks, 0, 0, self._header.rows, 0, 0, flags, 255, host.f_fsid))
 
     def close(self) -> None:
         """Release the mapping and all descriptors."""
