@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from importlib.metadata import version
 
 import click
 
+from unionfs import __version__
 from unionfs.options import OptionError, Options, parse
 from unionfs.serve import ENGINES
 
@@ -37,7 +37,7 @@ Examples:
 @click.option("-f", "foreground", is_flag=True, help="Stay in the foreground.")
 @click.option("-d", "debug", is_flag=True, help="Log every step; implies -f.")
 @click.option("--engine", type=click.Choice(ENGINES), default="direct", show_default=True, help="Front end.")
-@click.version_option(version("ufs"), prog_name="ufs-mount", message="%(prog)s %(version)s")
+@click.version_option(__version__, prog_name="ufs-mount", message="%(prog)s %(version)s")
 @click.argument("targets", metavar="[SOURCE] TARGET", nargs=-1, required=True)
 def main(options: tuple[str, ...], foreground: bool, debug: bool, engine: str, targets: tuple[str, ...]) -> None:
     """Mount a union of the directories named by -o on TARGET.

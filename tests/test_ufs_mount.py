@@ -1,0 +1,111 @@
+"""`ufs-mount` as its users call it: all kinds of them, both engines, right and wrong input."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.support.mounts import fuse_mounts
+from tests.support.users import ROOT, User
+from tests.support.waiting import wait_until
+from unionfs.serve import ENGINES
+
+
+@pytest.fixture
+def layers(user: User) -> Path:
+    """Two lower directories, an upper, a work directory and a target below the user's temporary directory."""
+    base = user.temp
+    script = """
+        mkdir -p top/etc bottom/etc/old up work merged
+        echo top > top/etc/motd; echo bottom > bottom/etc/motd; echo deep > bottom/etc/old/file
+        echo gone > bottom/etc/gone; ln -s motd bottom/etc/link
+    """
+    user.run(["sh", "-ec", script], check=True, cwd=base)
+    return base
+
+
+def unmount(user: User, target: Path) -> None:
+    user.run(["umount", target] if user.kind == ROOT else ["fusermount3", "-u", target], check=True)
+    wait_until(lambda: not fuse_mounts([target]), f"{target} to be unmounted")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_changes_go_to_the_upper_and_survive_a_remount(user: User, layers: Path, engine: str) -> None:
+    # A user's mount is closed even to root, who cannot start a command in it: so each script enters it itself.
+    options = "lowerdir=top:bottom,upperdir=up,workdir=work"
+    merged = layers / "merged"
+    mount = ["ufs-mount", "--engine", engine, "-o", options, "merged"]
+    user.run(mount, check=True, cwd=layers)
+    try:
+        script = "cd merged; cat etc/motd; rm etc/gone; echo more >> etc/motd; mv etc/old etc/new; chmod 600 etc/new/file"
+        assert user.run(["sh", "-ec", script], check=True, cwd=layers).stdout == "top\n"
+    finally:
+        unmount(user, merged)
+    assert (layers / "top/etc/motd").read_text() == "top\n"
+    assert (layers / "bottom/etc/gone").exists()
+    user.run(mount, check=True, cwd=layers)
+    try:
+        script = "cd merged; cat etc/motd etc/link; ls etc; cat etc/new/file"
+        seen = user.run(["sh", "-ec", script], check=True, cwd=layers)
+        assert seen.stdout == "top\nmore\ntop\nmore\nlink\nmotd\nnew\ndeep\n"
+    finally:
+        unmount(user, merged)
+    assert not os.listdir(layers / "work/work")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_without_an_upper_nothing_can_be_changed(user: User, layers: Path, engine: str) -> None:
+    user.run(["ufs-mount", "--engine", engine, "-o", "lowerdir=top:bottom", "merged"], check=True, cwd=layers)
+    try:
+        for change in ("touch etc/new", "rm etc/motd", "mkdir dir", "chmod 700 etc", "mv etc etc2"):
+            done = user.run(["sh", "-c", f"cd merged; {change}"], cwd=layers)
+            assert done.returncode != 0
+            assert "Read-only file system" in done.stderr
+    finally:
+        unmount(user, layers / "merged")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_the_server_unmounts_on_signals(user: User, layers: Path, number: int) -> None:
+    with user.popen(["ufs-mount", "-f", "-o", "lowerdir=top:bottom", "merged"], cwd=layers) as server:
+        wait_until(lambda: fuse_mounts([layers / "merged"]), "the mount")
+        server.send_signal(number)
+        assert server.wait(10) == 0
+    assert not fuse_mounts([layers / "merged"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-o", "lowerdir=nowhere", "merged"], "nowhere: No such file or directory"),
+        (["-o", "lowerdir=top", "nowhere"], "nowhere: "),
+        (["-o", "lowerdir=top", "top/etc/motd"], "not a directory"),
+        (["-o", "lowerdir=top,upperdir=up", "merged"], "workdir is missing"),
+        (["-o", "lowerdir=top,upperdir=up,workdir=nowhere", "merged"], "nowhere: No such file or directory"),
+        (["-o", "", "merged"], "there is no lowerdir"),
+    ],
+)
+def test_wrong_input_is_one_line_and_mounts_nothing(
+    user: User, layers: Path, arguments: list[str], said: str
+) -> None:
+    done = user.run(["ufs-mount", *arguments], cwd=layers)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not fuse_mounts([layers])
+
+
+def test_a_work_directory_serves_one_mount_at_a_time(user: User, layers: Path) -> None:
+    mount = ["ufs-mount", "-o", "lowerdir=top,upperdir=up,workdir=work", "merged"]
+    user.run(mount, check=True, cwd=layers)
+    try:
+        (layers / "second").mkdir()
+        user.own(layers / "second")
+        done = user.run([*mount[:-1], "second"], cwd=layers)
+        assert done.returncode == 1
+        assert "in use by another mount" in done.stderr
+    finally:
+        unmount(user, layers / "merged")
