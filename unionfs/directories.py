@@ -77,10 +77,7 @@ class DirectoryStack:
         if layers:
             id = self._seen_directory(parent, name, layers)
         else:
-            # The host gives numbers of removed files to new ones: a node must not become another type.
-            type_ = stat.S_IFMT(changed.mode if changed else status.st_mode) >> 12
-            identity = self._numbers.identity(status.st_dev, status.st_ino) << 4 | type_
-            id = self._nodes.seen_file(identity, parent, place, name)
+            id = self._nodes.seen_file(self._numbers.identity(status), parent, place, name)
         self._recent = id, self._pack(status, changed)
         return id
 
@@ -130,6 +127,7 @@ class DirectoryStack:
         self._nodes.count(node)
 
     def forget(self, node: int, count: int) -> None:
+        self._recent = None
         for id, known in self._nodes.forget(node, count):
             if isinstance(known, LiveFile):
                 self._files.drop(id)
@@ -160,7 +158,7 @@ class DirectoryStack:
                 status = os.stat(name, dir_fd=self._pool.fd(place), follow_symlinks=False)
             except (FileNotFoundError, NotADirectoryError):
                 continue
-            if self._numbers.identity(status.st_dev, status.st_ino) == node.identity >> 4:
+            if self._numbers.identity(status) == node.identity:
                 return status, place, name
             code = errno.ESTALE
         fd = self._files.get(id)
@@ -275,8 +273,7 @@ class DirectoryStack:
         _, place, name = self._status(id, node)
         fd = self._open_quietly(name, self._pool.fd(place))
         status = os.fstat(fd)
-        same = self._numbers.identity(status.st_dev, status.st_ino) == node.identity >> 4
-        if not same or not stat.S_ISREG(status.st_mode):
+        if self._numbers.identity(status) != node.identity or not stat.S_ISREG(status.st_mode):
             os.close(fd)
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         self._files.put(id, fd)

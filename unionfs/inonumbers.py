@@ -8,6 +8,8 @@ Indexes are given to the layers in their order and to submounts as they are met.
 
 from __future__ import annotations
 
+import os
+import stat
 from typing import Final
 
 _BITS: Final = 48
@@ -34,6 +36,10 @@ class InodeNumbers:
             ino = (ino * _GOLDEN & 0xFFFFFFFFFFFFFFFF) >> 64 - _BITS
         return (self.index(device) & 0xFFFF) << _BITS | ino
 
-    def identity(self, device: int, ino: int) -> int:
-        """A number that no other file has, for our own tables."""
-        return self.index(device) << 64 | ino
+    def identity(self, status: os.stat_result) -> int:
+        """A number that no other file has, for our own tables.
+
+        The type is a part of it: the host gives numbers of removed files to new ones, and what the kernel
+        knows as a file must not become a symlink.
+        """
+        return (self.index(status.st_dev) << 64 | status.st_ino) << 4 | stat.S_IFMT(status.st_mode) >> 12

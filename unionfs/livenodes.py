@@ -95,9 +95,7 @@ class LiveNodes:
         node.lookups += 1
         return id
 
-    def seen_directory(
-        self, parent: int, name: bytes, layers: list[LayerDir]
-    ) -> tuple[int, list[LayerDir]]:
+    def seen_directory(self, parent: int, name: bytes, layers: list[LayerDir]) -> tuple[int, list[LayerDir]]:
         """A lookup found a directory: its id, counted, and the layers that are of no use (any more).
 
         Those of a known directory are replaced only if it is in other layers by now: what is open stays open.

@@ -27,11 +27,9 @@ class Found(NamedTuple):
     layers: list[LayerDir]
 
 
-def find(
-    roots: Sequence[LayerDir], stack: Sequence[LayerDir], name: bytes, pool: OpenDirectories
-) -> Found | None:
+def find(roots: Sequence[LayerDir], stack: Sequence[LayerDir], name: bytes, pool: OpenDirectories) -> Found | None:
     """Look `name` up in the merged directory `stack`, topmost layer first. One layer costs one stat."""
-    if len(stack) == 1:  # nothing below to hide or to merge with
+    if len(stack) == 1 and stack[0].layer == len(roots) - 1:  # nothing below to hide or to merge with
         return _single(stack[0], name, pool)
     return _Search(roots, stack, name, pool).run()
 
@@ -75,12 +73,12 @@ class _Search:
     def _ask(self, base: LayerDir) -> None:
         """Walk the trail in one layer. A redirect found on the way holds for the layers below only."""
         steps, self.trail = self.trail, []
-        lowest = not self.bases
+        lowest = base.layer == len(self.roots) - 1
         for position, name in enumerate(steps):
             rest = steps[position + 1 :]
             answer = base.probe(self.pool, name)
             if answer is None:
-                self.stop = not lowest and base.marked(self.pool, name)
+                self.stop = bool(self.bases) and base.marked(self.pool, name)
                 self.trail += steps[position:]
                 return
             if isinstance(answer, Whiteout):
@@ -106,10 +104,12 @@ class _Search:
 
     def _marks(self, base: LayerDir, child: LayerDir, name: bytes) -> None:
         """What a directory of one layer says of the layers below it: nothing, stop, or go elsewhere."""
+        redirect = child.marks(self.pool).redirect
+        if redirect is None and not self.bases:
+            return  # nothing below has it, and it was not moved here from elsewhere
         if child.opaque(self.pool) or base.marked(self.pool, name):
             self.stop = True
             return
-        redirect = child.marks(self.pool).redirect
         if redirect is None:
             return
         names = _parse(redirect)

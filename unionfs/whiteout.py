@@ -116,9 +116,7 @@ def has_opaque_name(dirfd: int) -> bool:
     return _exists(dirfd, OPAQUE_NAME)
 
 
-def probe(
-    dirfd: int, name: bytes, *, aufs: bool = True, xwhiteouts: bool = False
-) -> os.stat_result | Whiteout | None:
+def probe(dirfd: int, name: bytes, *, aufs: bool = True, xwhiteouts: bool = False) -> os.stat_result | Whiteout | None:
     """What a layer's directory says of one name: its status, WHITEOUT, or None where it says nothing.
 
     `aufs` False saves the second stat, for ``.wh.NAME``, where the caller knows that there is none or that
