@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.images import base, buildah, debian, tricky
+from tests.images import base, buildah, debian, sparse, tricky
 from tests.support.area import Area
 from tests.support.installed import CHECKOUT
 
@@ -21,6 +21,7 @@ RECIPES: dict[str, Callable[[Path], None]] = {
     "busybox": base.build,
     "tricky": tricky.build,
     "buildah": buildah.build,
+    "sparse": sparse.build,
     "debian": debian.build,
 }
 """What builds each image into an empty directory; its docstring says which forms of it are there."""

@@ -60,5 +60,7 @@ def convert_all(layout: Path, tag: str, into: Path) -> None:
     convert(source, f"oci:{into}/zstd.oci:{tag}", "--dest-compress-format", "zstd")
     convert(source, f"oci-archive:{into}/zstd.oci.tar:{tag}", "--dest-compress-format", "zstd")
     convert(source, f"docker-archive:{into}/docker.tar:localhost/{tag}:latest")
-    plain = f"oci:{into}/plain.oci:{tag}"
-    convert(f"docker-archive:{into}/docker.tar", plain, "--dest-oci-accept-uncompressed-layers")
+    between = f"dir:{into}/dir"  # the one transport that skopeo unpacks layers for
+    convert(source, between, "--dest-decompress")
+    convert(between, f"oci:{into}/plain.oci:{tag}", "--dest-oci-accept-uncompressed-layers")
+    run("rm", "-rf", into / "dir")
