@@ -129,7 +129,7 @@ class LayerReader:
         """An archive ends with two blocks of zeros; many writers leave one or both out."""
         if extended is not None:
             raise LayerError(f"layer {self._label}: cut after an extended header, at byte {offset}")
-        if len(block) < BLOCK and block.strip(b"\0"):
+        if 0 < len(block) < BLOCK:
             raise LayerError(f"layer {self._label}: cut in the header at byte {offset}")
         if len(block) == BLOCK and os.pread(self._fd, BLOCK, offset + BLOCK).strip(b"\0"):
             raise LayerError(f"layer {self._label}: a block of zeros amid the members, at byte {offset}")
@@ -163,7 +163,7 @@ class LayerReader:
             end += size
             if kind == b"S" or (extended and extended.values):
                 size, data, end, extents = self._content(block, size, data, extended)
-            if end > self._size:
+            if end > self._size:  # a last block that is not filled up is common: `umoci insert` writes so
                 raise ValueError("the archive is cut in its content")
         is_device = type_ in (stat.S_IFCHR, stat.S_IFBLK)
         return Member(
