@@ -1,0 +1,170 @@
+"""`ufs-run`, also `ufs run`: run a command in an image.
+
+On the way of every start: what is imported here at the top costs every user time.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+from launcher.cli import options
+from launcher.errors import UfsError
+
+if TYPE_CHECKING:
+    from launcher.image.resolve import Image
+    from launcher.sandbox.spec import Spec
+
+
+def main() -> None:
+    """The entry point of `ufs-run`."""
+    # Python would turn an early Ctrl-C into a traceback; later the container decides.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    arguments = sys.argv[1:]
+    parsed = options.parse(arguments)
+    try:
+        status = run(parsed) if parsed is not None else _explain(arguments)
+    except UfsError as error:
+        sys.stderr.write(f"ufs: {error}\n")
+        status = error.status if error.status != 1 else 125
+    sys.exit(status)
+
+
+def run(parsed: options.Parsed) -> int:
+    """Run a container to its end; the exit status. Raises `UfsError` where the launcher failed."""
+    from launcher.container import lifecycle, state
+    from launcher.image.resolve import resolve
+    from launcher.image.store import Store
+    from launcher.sandbox import launch
+    from launcher.sandbox.monitor import warn
+
+    values = parsed.values
+    if values["interactive"] and values["terminal"] and not os.isatty(0):
+        raise UfsError("the input device is not a TTY; without one leave -t out", 125)
+    store = Store()
+    image = resolve(parsed.image, store)
+    ids, notice = _ids()
+    if notice:
+        warn(notice)
+    wanted = _config(parsed, image, ids)
+    container, lock = lifecycle.create(store.root, wanted)
+    spec = _prepare(parsed, container)
+
+    def prepared(pid: int, server: int, created: list[str]) -> None:
+        state.write(container.directory, state.Running(lifecycle.now(), pid, server, created))
+
+    status, failure = 125, None
+    try:
+        status = launch.run(spec, image, lock, prepared)
+    except UfsError as error:
+        status, failure = (error.status if error.status != 1 else 125), error
+    _finish(container, status, failure)
+    os.close(lock)
+    if failure is not None:
+        raise failure
+    return status
+
+
+def _ids() -> Any:
+    from launcher.sandbox import idmap
+
+    return idmap.choose()
+
+
+def _config(parsed: options.Parsed, image: Image, ids: Any) -> Any:
+    from launcher.container import config, lifecycle, names, settings
+
+    values, defaults = parsed.values, image.config
+    identity = names.new_id()
+    hostname = settings.hostname(values["hostname"], identity)
+    return config.Config(
+        id=identity,
+        name=names.checked(values["name"]) if values["name"] else "",
+        image=image.name,
+        image_id=image.id,
+        created=lifecycle.now(),
+        argv=settings.argv(defaults, values["entrypoint"], parsed.words, image.name),
+        environment=settings.environment(
+            defaults, values["env_file"], values["env"], hostname=hostname, terminal=values["terminal"]
+        ),
+        working_directory=settings.working_directory(defaults.working_dir, values["workdir"]),
+        user=values["user"] if values["user"] is not None else defaults.user,
+        hostname=hostname,
+        volumes=[list(settings.volume(text)) for text in values["volume"]],
+        read_only=values["read_only"],
+        remove=values["remove"],
+        ids=ids,
+    )
+
+
+def _prepare(parsed: options.Parsed, container: Any) -> Spec:
+    from launcher.container import etc
+    from launcher.sandbox import capabilities, terminal
+    from launcher.sandbox.spec import Spec, Volume
+
+    values, made = parsed.values, container.config
+    etc.write(container.directory, made.hostname)
+    return Spec(
+        id=made.id,
+        directory=container.directory,
+        argv=made.argv,
+        environment=made.environment,
+        working_directory=made.working_directory,
+        user=made.user,
+        hostname=made.hostname,
+        volumes=[Volume(*volume) for volume in made.volumes],
+        ids=made.ids,
+        capabilities=capabilities.chosen(tuple(values["cap_add"]), tuple(values["cap_drop"])),
+        engine=values["engine"] or "direct",
+        read_only=made.read_only,
+        interactive=values["interactive"],
+        terminal=values["terminal"],
+        terminal_size=(terminal.window_size(0) or terminal.window_size(1)) if values["terminal"] else b"",
+        init=values["init"],
+        remove=made.remove,
+    )
+
+
+def _finish(container: Any, status: int, failure: UfsError | None) -> None:
+    """Record the end; with --rm the server has removed everything, unless it was killed."""
+    from launcher.container import lifecycle, state
+
+    if container.config.remove:
+        if os.path.lexists(container.directory):
+            lifecycle.remove_as_owner(container.directory, container.config)
+        return
+    known = state.read(container.directory)
+    created = known.created if isinstance(known, state.Running) else []
+    error = str(failure) if failure is not None else None
+    state.write(container.directory, state.Exited(lifecycle.now(), status, error, created))
+
+
+def _explain(arguments: list[str]) -> int:
+    """Leave --help and every mistake to click."""
+    import click
+
+    try:
+        command = options.command("ufs-run", run)
+        command.main(arguments, "ufs-run", standalone_mode=False)
+    except click.exceptions.Exit as leave:
+        return leave.exit_code
+    except click.ClickException as error:
+        raise UfsError(f"{error.format_message()} (see ufs-run --help)", 125) from error
+    return 0
+
+
+def __getattr__(name: str) -> Any:
+    # `ufs run` asks for `command`, and only it should pay for click.
+    if name == "command":
+        return options.command("run", _run_within_ufs)
+    raise AttributeError(name)
+
+
+def _run_within_ufs(parsed: options.Parsed) -> int:
+    try:
+        return run(parsed)
+    except UfsError as error:
+        raise UfsError(str(error), error.status if error.status != 1 else 125) from error

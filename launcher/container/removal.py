@@ -1,0 +1,53 @@
+"""Removing directory trees of containers, whatever their depth and modes."""
+
+from __future__ import annotations
+
+import os
+
+
+def remove_tree(path: str) -> None:
+    """Remove `path` and everything below it; a missing `path` is no error (someone finished before).
+
+    Iterative and with one descriptor at a time: what a command made may be deeper than Python recurses, longer than
+    PATH_MAX and more levels than a process may hold descriptors. Symbolic links are not followed. The
+    caller must be the only one at work there, and needs the right to all of it: see `removed_as_owner`.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        here = os.open(path, flags)
+    except FileNotFoundError:
+        return
+    names: list[str] = []
+    try:
+        while True:
+            child = _clear(here)
+            if child is not None:
+                here = _step(here, child, flags)
+                names.append(child)
+            elif names:
+                here = _step(here, "..", flags)
+                os.rmdir(names.pop(), dir_fd=here)
+            else:
+                break
+    finally:
+        os.close(here)
+    os.rmdir(path)
+
+
+def _step(here: int, name: str, flags: int) -> int:
+    there = os.open(name, flags, dir_fd=here)
+    os.close(here)
+    return there
+
+
+def _clear(directory: int) -> str | None:
+    """Unlink everything that is no directory; the name of one directory that is left, if any."""
+    left = None
+    with os.scandir(directory) as entries:
+        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for name, is_directory in found:
+        if is_directory:
+            left = name
+        else:
+            os.unlink(name, dir_fd=directory)
+    return left

@@ -1,0 +1,193 @@
+"""Process 1 of a container, from its first instruction to the exec of the command."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import sys
+
+from launcher.errors import UfsError
+from launcher.sandbox import capabilities, command, rootfs, seccomp, syscalls, terminal, user
+from launcher.sandbox.protocol import Channel, PeerGone
+from launcher.sandbox.spec import Spec
+
+_NAMESPACES = (
+    syscalls.CLONE_NEWNS
+    | syscalls.CLONE_NEWPID
+    | syscalls.CLONE_NEWIPC
+    | syscalls.CLONE_NEWUTS
+    | syscalls.CLONE_NEWCGROUP
+)
+
+
+def start(channel: Channel, server: Channel, spec: Spec, user_namespace: int) -> int:
+    """The helper between launcher and init: enters and makes the namespaces, forks init, ends.
+
+    Only a child of the process that unshared a pid namespace is in it. The launcher, a subreaper, becomes the
+    parent of init when this process ends. The return value is this process's exit status.
+    """
+    try:
+        syscalls.setns(user_namespace, syscalls.CLONE_NEWUSER)
+        syscalls.unshare(_NAMESPACES)
+    except OSError as error:
+        channel.fail(f"cannot make the container's namespaces: {error.strerror}")
+        return 125
+    os.close(user_namespace)
+    pid = os.fork()
+    if pid == 0:
+        return run(channel, server, spec)
+    channel.send("started", pid=pid)
+    return 0
+
+
+def run(channel: Channel, server: Channel, spec: Spec) -> int:
+    """Init itself. Returns only when the command could not be started; the reason has been sent by then."""
+    try:
+        _run(channel, server, spec)
+    except PeerGone:
+        return 125
+    except UfsError as error:
+        channel.fail(str(error), error.status if error.status != 1 else 125)
+    except OSError as error:
+        where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+        channel.fail(f"cannot set up the container: {where}{error.strerror or error}")
+    return 125
+
+
+def _run(channel: Channel, server: Channel, spec: Spec) -> None:
+    channel.expect("go")
+    _die_with_launcher(channel)
+    os.setsid()
+    os.umask(0o022)
+    syscalls.make_private()
+    parts = rootfs.Parts(spec)
+    _mount_root(server, spec)
+    _import_nothing_more()
+    rootfs.pivot(spec.directory)
+    created = rootfs.furnish(spec, parts)
+    socket.sethostname(spec.hostname)
+    if spec.terminal:
+        master = terminal.adopt(spec.terminal_size)
+        channel.send("terminal", (master,))
+        os.close(master)
+    _standard_input(spec)
+    # What is open from now on is either a standard stream or ends with exec: no descriptor of the host is left to
+    # be reached by name, not even one that the launcher's caller had left open (CVE-2024-21626).
+    syscalls.close_on_exec_from(3)
+    environment = _become(spec)
+    channel.send("prepared", created=created)
+    _die_with_launcher(channel)
+    if spec.init:
+        _fork_under_init(channel, spec.terminal)
+    _reset_signals()
+    command.execute(spec.argv, environment)
+
+
+def _import_nothing_more() -> None:
+    """After the change of root the places where Python looks for modules are the image's: what it has there would be
+    run with more rights than the command gets. All that is needed is imported; built-in modules remain.
+    """
+    sys.path.clear()
+    sys.path_hooks.clear()
+    sys.path_importer_cache.clear()
+
+
+def _die_with_launcher(channel: Channel) -> None:
+    """Be killed when the launcher ends. Set again after each change of ids, which clears it (prctl(2)).
+
+    A parent in another pid namespace has no pid here, so its end before the call shows on the channel only.
+    """
+    import prctl
+
+    prctl.set_pdeathsig(signal.SIGKILL)
+    watch = select.poll()
+    watch.register(channel, select.POLLIN | select.POLLHUP)
+    if watch.poll(0):
+        raise PeerGone("the launcher is gone", 125)
+
+
+def _mount_root(server: Channel, spec: Spec) -> None:
+    """Mount FUSE over the container's directory, in this namespace only, and hand the device to the server."""
+    from unionfs.fuse import mount
+
+    device = mount.open_device()
+    try:
+        mount.mount(device, spec.directory)
+    except PermissionError as error:
+        raise UfsError(f"cannot mount FUSE in a user namespace ({error.strerror}); Linux 4.18 or newer can, "
+                       "unless a security module forbids it", 125) from error  # fmt: skip
+    try:
+        server.send("device", (device,))
+    except BrokenPipeError as error:
+        raise PeerGone("the file system server is gone", 125) from error
+    # The server's must be the only copy: when it ends, every request that waits here ends too.
+    os.close(device)
+    server.close()
+
+
+def _standard_input(spec: Spec) -> None:
+    if spec.interactive or spec.terminal:
+        return
+    nothing = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+
+
+def _become(spec: Spec) -> dict[str, str]:
+    """Working directory, ids, capabilities, filters; the environment with HOME."""
+    who = user.from_container(spec.user)
+    command.enter_directory(spec.working_directory)
+    if spec.ids.single and (who.uid, who.gid) != (0, 0):
+        user.enter_single(who)
+    capabilities.limit_bounding(spec.capabilities)
+    user.become(who, spec.ids)
+    capabilities.limit_held(spec.capabilities)
+    import prctl
+
+    prctl.set_no_new_privs(1)
+    syscalls.install_seccomp(seccomp.program(spec.capabilities, pretend=spec.ids.single))
+    return {"HOME": who.home, **spec.environment}
+
+
+def _reset_signals() -> None:
+    """The command starts with every signal at its default and none blocked, whatever the caller had."""
+    for number in signal.valid_signals():
+        if number not in (signal.SIGKILL, signal.SIGSTOP):
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def _fork_under_init(channel: Channel, has_terminal: bool) -> None:
+    """With --init: return in a child, and stay behind as the process 1 that forwards signals and reaps."""
+    every = signal.valid_signals()
+    signal.pthread_sigmask(signal.SIG_BLOCK, every)
+    child = os.fork()
+    if child == 0:
+        # A group of its own, or a terminal's Ctrl-C would reach it twice: directly and forwarded.
+        os.setpgid(0, 0)
+        if has_terminal:
+            os.tcsetpgrp(0, os.getpid())
+        return
+    channel.close()
+    os.closerange(0, 3)
+    while True:
+        number = signal.sigwait(every)
+        if number != signal.SIGCHLD:
+            os.kill(child, number)
+            continue
+        _reap(child)
+
+
+def _reap(child: int) -> None:
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        if pid == child:
+            code = os.waitstatus_to_exitcode(status)
+            os._exit(code if code >= 0 else 128 - code)

@@ -1,0 +1,71 @@
+"""Starting a container's processes in order: see `protocol` for the drawing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from launcher.errors import UfsError
+from launcher.sandbox import init, namespaces, server, signals
+from launcher.sandbox.monitor import Child, Monitor
+from launcher.sandbox.protocol import Channel
+from launcher.sandbox.server import TreeSource
+from launcher.sandbox.spec import Spec
+
+Prepared = Callable[[int, int, list[str]], None]
+"""Called with the pids of init and server and the names made as mount points, before the command begins."""
+
+
+def run(spec: Spec, image: TreeSource, lock: int, prepared: Prepared) -> int:
+    """Run one container to its end: the exit status of its command. The process must have one thread.
+
+    Raises `UfsError` when it could not be started or lost its file system. No process of it is left on return.
+    """
+    import prctl
+
+    prctl.set_child_subreaper(1)
+    init_end, server_end = Channel.pair("init", "file system server")
+    server_end.peer, init_end.peer = "init", "file system server"
+
+    def serve(channel: Channel) -> int:
+        return server.run(channel, server_end, image, spec, lock)
+
+    server_pid, to_server = namespaces.fork_mapped(spec.ids, "file system server", serve)
+    server_end.close()
+    server_child = Child(server_pid)
+    try:
+        init_pid, to_init = _start_init(spec, server_pid, to_server, init_end)
+    except UfsError:
+        # Without a peer the server ends by itself; its own reason, if it has one, is the better one.
+        init_end.close()
+        server_child.reap()
+        message = to_server.receive()
+        if message is not None and message.kind == "error":
+            raise UfsError(message.fields["text"], message.fields["status"]) from None
+        raise
+    init_end.close()
+    inbox = signals.Inbox()
+    monitor = Monitor(spec, Child(init_pid), server_child, inbox)
+    to_init.send("go")
+    return monitor.run(to_init, to_server, lambda: prepared(init_pid, server_pid, monitor.created))
+
+
+def _start_init(spec: Spec, server_pid: int, to_server: Channel, init_end: Channel) -> tuple[int, Channel]:
+    """Fork the helper that makes the namespaces and init, and see it end: (pid of init, channel to it)."""
+    to_init, launcher_end = Channel.pair("launcher", "init")
+    user_namespace = os.open(f"/proc/{server_pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+
+    def helper() -> int:
+        to_init.close()
+        to_server.close()
+        return init.start(launcher_end, init_end, spec, user_namespace)
+
+    helper_pid = namespaces.fork(helper)
+    os.close(user_namespace)
+    launcher_end.close()
+    try:
+        started = to_init.expect("started")
+    finally:
+        # Until it is gone init is not this process's child, and could not ask to die with it.
+        os.waitpid(helper_pid, 0)
+    return int(started.fields["pid"]), to_init

@@ -1,0 +1,106 @@
+"""Making processes in user namespaces, and saying why when that is not allowed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+from launcher.errors import UfsError
+from launcher.sandbox import idmap, syscalls
+from launcher.sandbox.protocol import Channel
+
+# What a distribution may have set so that an ordinary user gets no user namespace: sysctl, the value that
+# forbids, how to allow it again.
+_SWITCHES = (
+    ("user.max_user_namespaces", "0", "sysctl -w user.max_user_namespaces=15000"),
+    ("kernel.unprivileged_userns_clone", "0", "sysctl -w kernel.unprivileged_userns_clone=1"),
+    (
+        "kernel.apparmor_restrict_unprivileged_userns",
+        "1",
+        "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile for ufs-run",
+    ),
+)
+
+
+def fork(body: Callable[[], int]) -> int:
+    """Run `body` in a child, which ends with what it returns; the pid for the caller.
+
+    The child never returns into the caller's stack, runs no exit handlers and flushes no inherited buffers: an
+    exception is shown with its traceback and ends it with status 70 (EX_SOFTWARE).
+    """
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 70
+    try:
+        status = body()
+    finally:
+        if sys.exc_info()[0] is not None:
+            sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+            sys.stderr.flush()
+        os._exit(status)
+
+
+def fork_mapped(ids: idmap.IdMap, name: str, body: Callable[[Channel], int]) -> tuple[int, Channel]:
+    """Run `body` as root of a new user and mount namespace with the map `ids`: (pid, channel to it).
+
+    Nothing that the child mounts reaches the host. Raises `UfsError` when the namespace cannot be had.
+    """
+    ours, theirs = Channel.pair("launcher", name)
+
+    def child() -> int:
+        ours.close()
+        try:
+            enter_user_namespace(theirs)
+        except UfsError as error:
+            theirs.fail(str(error), error.status)
+            return 125
+        return body(theirs)
+
+    pid = fork(child)
+    theirs.close()
+    try:
+        ours.expect("unshared")
+        idmap.write(ids, pid)
+        ours.send("mapped")
+    except UfsError:
+        # Its end of file makes the child end; it is waited for so that no zombie is left.
+        ours.close()
+        os.waitpid(pid, 0)
+        raise
+    return pid, ours
+
+
+def enter_user_namespace(channel: Channel) -> None:
+    """The child's half of `fork_mapped`: unshare, wait for the map, become root in it."""
+    try:
+        syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)
+    except OSError as error:
+        raise refused(error) from error
+    channel.send("unshared")
+    channel.expect("mapped")
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    try:
+        syscalls.make_private()
+    except OSError as error:
+        # Ubuntu lets the namespace be made and takes the capabilities in it away.
+        raise refused(error) from error
+
+
+def refused(error: OSError) -> UfsError:
+    """The sentence for a user namespace that the kernel did not give."""
+    for name, value, remedy in _SWITCHES:
+        try:
+            with open("/proc/sys/" + name.replace(".", "/")) as setting:
+                if setting.read().strip() != value:
+                    continue
+        except FileNotFoundError:  # this kernel has no such switch
+            continue
+        return UfsError(f"user namespaces are switched off here ({name}={value}); as root: {remedy}", 125)
+    return UfsError(
+        f"cannot make a user namespace: {error.strerror}; inside another container it must allow them "
+        "(for Docker: --security-opt seccomp=unconfined)",
+        125,
+    )

@@ -1,0 +1,76 @@
+"""Names inside the container, resolved when the process has already pivoted and nothing of the image runs yet.
+
+The image may be hostile: any of its names may be a symbolic link, a fifo or missing. Resolution stays below the
+container's root because that is this process's root, and never passes a magic link of /proc, which could
+lead out (CVE-2019-16884, CVE-2024-21626).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from launcher.errors import UfsError
+from launcher.sandbox import syscalls
+
+_INSIDE = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
+_FILE_LIMIT = 1 << 20
+
+
+class Targets:
+    """Finds or makes the files that mounts are put on, and remembers which it had to make."""
+
+    def __init__(self) -> None:
+        self.created: list[str] = []
+
+    def directory(self, path: str, *, mode: int = 0o755, plain: bool = False) -> int:
+        """An O_PATH descriptor of the directory `path`; `plain` refuses a symbolic link anywhere in it."""
+        resolve = _INSIDE | (syscalls.RESOLVE_NO_SYMLINKS if plain else 0)
+        try:
+            descriptor = syscalls.openat2(path, os.O_PATH | os.O_DIRECTORY, resolve=resolve)
+        except FileNotFoundError:
+            self._make_directories(path if plain else os.path.realpath(path), mode)
+            descriptor = syscalls.openat2(path, os.O_PATH | os.O_DIRECTORY, resolve=resolve)
+        except NotADirectoryError as error:
+            raise UfsError(f"{path} is not a directory in the image, so nothing can be mounted there", 125) from error
+        return descriptor
+
+    def file(self, path: str) -> int:
+        """An O_PATH descriptor of the file `path`, which is no directory; made empty where missing."""
+        try:
+            descriptor = syscalls.openat2(path, os.O_PATH, resolve=_INSIDE)
+        except FileNotFoundError:
+            # Also a symbolic link to nothing, as /etc/resolv.conf often is: what it names is made.
+            real = os.path.realpath(path)
+            self._make_directories(os.path.dirname(real), 0o755)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            os.close(syscalls.openat2(real, flags, mode=0o644, resolve=_INSIDE | syscalls.RESOLVE_NO_SYMLINKS))
+            self.created.append(real)
+            descriptor = syscalls.openat2(path, os.O_PATH, resolve=_INSIDE)
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise UfsError(f"{path} is a directory in the image; a file cannot be mounted there", 125)
+        return descriptor
+
+    def _make_directories(self, path: str, mode: int) -> None:
+        if os.path.isdir(path):
+            return
+        self._make_directories(os.path.dirname(path), 0o755)
+        os.mkdir(path, mode)
+        os.chmod(path, mode)  # the umask may have taken bits away
+        self.created.append(path)
+
+
+def read_file(path: str) -> str:
+    """The text of a small regular file of the image, "" where there is none; never blocks on a fifo."""
+    try:
+        descriptor = syscalls.openat2(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY, resolve=_INSIDE)
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    with open(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise UfsError(f"{path} in the image is not a regular file", 125)
+        data = stream.read(_FILE_LIMIT + 1)
+    if len(data) > _FILE_LIMIT:
+        raise UfsError(f"{path} in the image is larger than {_FILE_LIMIT} bytes", 125)
+    return data.decode(errors="surrogateescape")

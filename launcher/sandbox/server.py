@@ -1,0 +1,81 @@
+"""The file system server of one container: its own process, which sees the host and never the mount.
+
+It lives in the container's user namespace, because the owners of the upper's files are ids of that namespace, and
+in a mount namespace of its own, made before the FUSE mount: `host` cannot find itself in itself.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Protocol
+
+from launcher.container.removal import remove_tree
+from launcher.errors import UfsError
+from launcher.sandbox.protocol import Channel, PeerGone
+from launcher.sandbox.spec import Spec
+from unionfs.tree import Tree
+
+
+class TreeSource(Protocol):
+    """What the server needs of an image: `launcher.image.resolve.Image` has it."""
+
+    def open_tree(self) -> Tree:
+        """The image's read-only tree."""
+
+
+def run(channel: Channel, init: Channel, image: TreeSource, spec: Spec, lock: int) -> int:
+    """Serve the container's root until its mount is gone; the exit status.
+
+    `init` is the channel on which the mounted /dev/fuse comes. Ends with the container, also when the launcher was
+    killed before it could ask for anything: then the channels end. `lock` marks the container as in use.
+    """
+    os.setsid()  # a terminal's signals are for the launcher
+    _keep_only(2, channel.fileno(), init.fileno(), lock)
+    try:
+        _serve(channel, init, image, spec)
+    except PeerGone:
+        return 1  # the launcher or init ended first, and it is theirs to say why
+    except UfsError as error:
+        channel.fail(str(error), 125)
+        return 1
+    except OSError as error:
+        channel.fail(_described(error), 125)
+        return 1
+    finally:
+        if spec.remove:
+            remove_tree(spec.directory)
+    return 0
+
+
+def _serve(channel: Channel, init: Channel, image: TreeSource, spec: Spec) -> None:
+    from unionfs.open import open_union
+    from unionfs.serve import serve
+
+    tree = image.open_tree()
+    for path, mode in ((spec.upper, 0o755), (spec.work, 0o700)):
+        os.makedirs(path, mode, exist_ok=True)
+    union = open_union(tree, spec.upper, spec.work, (0, 0) if spec.ids.single else None)
+    try:
+        device = init.expect("device").descriptors[0]
+    except UfsError:
+        union.close()
+        raise
+    init.close()
+    serve(union, device, spec.engine)
+
+
+def _described(error: OSError) -> str:
+    where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+    return f"the file system server failed: {where}{error.strerror or error}"
+
+
+def _keep_only(*kept: int) -> None:
+    """Close every other descriptor: one that the caller left open must not live as long as the container."""
+    nothing = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    os.dup2(nothing, 0)
+    os.dup2(nothing, 1)
+    before = 2
+    for number in sorted({*kept, 2}):
+        os.closerange(before + 1, number)
+        before = number
+    os.closerange(before + 1, os.sysconf("SC_OPEN_MAX"))

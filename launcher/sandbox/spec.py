@@ -1,0 +1,47 @@
+"""What one container is to be: everything its processes need to know, fixed before the first fork."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from launcher.sandbox.idmap import IdMap
+
+
+class Volume(NamedTuple):
+    """A bind mount: `source` of the host (absolute) at `target` in the container (absolute)."""
+
+    source: str
+    target: str
+    read_only: bool
+
+
+class Spec(NamedTuple):
+    """One container. It travels by fork, never over a socket or through a file."""
+
+    id: str
+    directory: str  # containers/<id>, absolute
+    argv: list[str]
+    environment: dict[str, str]
+    working_directory: str
+    user: str  # as in an image's User: name, uid, uid:gid, name:group; "" is root
+    hostname: str
+    volumes: list[Volume]
+    ids: IdMap
+    capabilities: frozenset[int]
+    engine: str
+    read_only: bool
+    interactive: bool
+    terminal: bool
+    terminal_size: bytes  # struct winsize for the container's terminal, b"" where the caller has none
+    init: bool
+    remove: bool
+
+    @property
+    def upper(self) -> str:
+        """The container's layer."""
+        return self.directory + "/upper"
+
+    @property
+    def work(self) -> str:
+        """Temporaries of the union, on the file system of `upper`."""
+        return self.directory + "/work"
