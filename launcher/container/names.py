@@ -6,8 +6,19 @@ import os
 
 from launcher.errors import UfsError
 
-_ADJECTIVES = ["amber", "brisk", "calm", "clever", "crisp", "dapper", "eager", "early", "fair", "fleet", "fond", "frank", "gentle", "glad", "golden", "grand", "happy", "hardy", "honest", "humble", "jolly", "keen", "kind", "late", "lively", "loyal", "lucid", "mellow", "merry", "mild", "modest", "neat", "nimble", "noble", "patient", "plain", "polite", "proud", "quick", "quiet", "rapid", "ready", "robust", "rosy", "royal", "serene", "sharp", "silent", "simple", "sleek", "smooth", "snug", "sober", "solid", "steady", "still", "stout", "sunny", "swift", "tidy", "trusty", "vivid", "warm", "wise"]
-_NOUNS = ["acorn", "alder", "anchor", "badger", "barley", "beacon", "birch", "bison", "bramble", "brook", "canyon", "cedar", "clover", "comet", "coral", "crane", "dale", "delta", "dune", "ember", "falcon", "fern", "finch", "fjord", "garnet", "glacier", "grove", "harbor", "hazel", "heron", "heath", "ivy", "jasper", "juniper", "kestrel", "lagoon", "lantern", "larch", "linden", "lynx", "maple", "meadow", "mesa", "moss", "oak", "opal", "orchid", "otter", "pebble", "pine", "plover", "quartz", "raven", "reed", "river", "robin", "rowan", "sable", "sparrow", "spruce", "stork", "thistle", "willow", "wren"]
+# Split where they are used: only a container without --name needs them.
+_ADJECTIVES = """
+amber brisk calm clever crisp dapper eager early fair fleet fond frank gentle glad golden grand happy hardy honest
+humble jolly keen kind late lively loyal lucid mellow merry mild modest neat nimble noble patient plain polite proud
+quick quiet rapid ready robust rosy royal serene sharp silent simple sleek smooth snug sober solid steady still stout
+sunny swift tidy trusty vivid warm wise
+"""
+_NOUNS = """
+acorn alder anchor badger barley beacon birch bison bramble brook canyon cedar clover comet coral crane dale delta dune
+ember falcon fern finch fjord garnet glacier grove harbor hazel heron heath ivy jasper juniper kestrel lagoon lantern
+larch linden lynx maple meadow mesa moss oak opal orchid otter pebble pine plover quartz raven reed river robin rowan
+sable sparrow spruce stork thistle willow wren
+"""
 _ALLOWED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 
 
@@ -18,10 +29,9 @@ def new_id() -> str:
 
 def proposals() -> list[str]:
     """A few random names, the later the longer, for the caller to take the first that is free."""
-    draws = os.urandom(16)
-    pairs = [
-        f"{_ADJECTIVES[draws[i] % len(_ADJECTIVES)]}_{_NOUNS[draws[i + 1] % len(_NOUNS)]}" for i in range(0, 16, 2)
-    ]
+    adjectives, nouns, draws = _ADJECTIVES.split(), _NOUNS.split(), os.urandom(16)
+    halves = zip(draws[::2], draws[1::2], strict=True)
+    pairs = [f"{adjectives[one % len(adjectives)]}_{nouns[two % len(nouns)]}" for one, two in halves]
     return [*pairs, f"{pairs[0]}_{draws.hex()}"]
 
 

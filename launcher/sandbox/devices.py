@@ -36,9 +36,7 @@ class Devices:
         if ids.has_gid(_TTY_GROUP):
             terminals["gid"] = str(_TTY_GROUP)
         self._directories = {
-            "pts": syscalls.new_mount(
-                "devpts", terminals, syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NOEXEC
-            ),
+            "pts": syscalls.new_mount("devpts", terminals, syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NOEXEC),
             "shm": syscalls.new_mount("tmpfs", {"mode": "1777", "size": "65536k"}, _QUIET),
             "mqueue": syscalls.new_mount("mqueue", {}, _QUIET),
         }

@@ -16,11 +16,11 @@ _HELPERS = ("newuidmap", "newgidmap")
 
 
 class Range(NamedTuple):
-    """`count` ids from `inside` on in the namespace are those from `outside` on in the parent namespace."""
+    """`length` ids from `inside` on in the namespace are those from `outside` on in the parent namespace."""
 
     inside: int
     outside: int
-    count: int
+    length: int
 
 
 class IdMap(NamedTuple):
@@ -37,11 +37,11 @@ class IdMap(NamedTuple):
 
     def has_uid(self, uid: int) -> bool:
         """Whether `uid` of the container is mapped."""
-        return any(r.inside <= uid < r.inside + r.count for r in self.uids)
+        return any(r.inside <= uid < r.inside + r.length for r in self.uids)
 
     def has_gid(self, gid: int) -> bool:
         """Whether `gid` of the container is mapped."""
-        return any(r.inside <= gid < r.inside + r.count for r in self.gids)
+        return any(r.inside <= gid < r.inside + r.length for r in self.gids)
 
 
 class Choice(NamedTuple):
@@ -164,7 +164,7 @@ def _write_by_helper(idmap: IdMap, pid: int) -> None:
 
 
 def _lines(ranges: tuple[Range, ...]) -> str:
-    return "".join(f"{r.inside} {r.outside} {r.count}\n" for r in ranges)
+    return "".join(f"{r.inside} {r.outside} {r.length}\n" for r in ranges)
 
 
 def _put(path: str, text: str) -> None:

@@ -37,7 +37,7 @@ def fork(body: Callable[[], int]) -> int:
         status = body()
     finally:
         if sys.exc_info()[0] is not None:
-            sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+            sys.excepthook(*sys.exc_info())
             sys.stderr.flush()
         os._exit(status)
 
