@@ -13,6 +13,7 @@ from array import array
 from typing import BinaryIO
 
 from unionfs.fuse import wire
+from unionfs.image.errors import LayerError
 from unionfs.image.format import (
     ATTR_SIZE,
     EXTENT,
@@ -120,7 +121,7 @@ class _IndexWriter:
         table = array("I")
         for name, inode in names.items():
             if at > MAX_LISTING:
-                raise OverflowError(f"a directory of {len(names)} names is too large for an index")
+                raise LayerError(f"a directory of {len(names)} names is too large for an index")
             table.append(at)
             node = rows[inode]
             if self._parents[node] == row and not records[node]:
