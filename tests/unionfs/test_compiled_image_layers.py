@@ -192,6 +192,7 @@ class Thing:
     mode: int
     target: Key | None = None  # of a link not resolved yet
     becomes: Thing | None = None
+    implied: bool = False  # a directory that the layer does not list
 
 
 class Refused(Exception):
@@ -230,10 +231,9 @@ def remove(path: Key, tree: dict[Key, Thing]) -> None:
     tree.pop(path, None)
 
 
-def own_tree(layer: list[Op]) -> tuple[dict[Key, Thing], set[int], list[Thing]]:
-    """What the layer itself has, which of its directories are implied, and the links that wait."""
+def own_tree(layer: list[Op]) -> tuple[dict[Key, Thing], list[Thing]]:
+    """What the layer itself has, and the links that wait."""
     own: dict[Key, Thing] = {}
-    implied: set[int] = set()
     waiting = []
     for op in layer:
         if op.verb in ("whiteout", "opaque"):
@@ -242,8 +242,7 @@ def own_tree(layer: list[Op]) -> tuple[dict[Key, Thing], set[int], list[Thing]]:
             parent = op.path[:length]
             if parent not in own or own[parent].label != "dir":
                 remove(parent, own)
-                own[parent] = Thing("dir", 0o755)
-                implied.add(id(own[parent]))
+                own[parent] = Thing("dir", 0o755, implied=True)
         if op.verb == "dir":
             if op.path in own and own[op.path].label != "dir":
                 remove(op.path, own)
@@ -261,13 +260,13 @@ def own_tree(layer: list[Op]) -> tuple[dict[Key, Thing], set[int], list[Thing]]:
             thing = Thing(label, 0o777 if op.verb == "symlink" else op.number & 0o777)
         remove(op.path, own)
         own[op.path] = thing
-    return own, implied, waiting
+    return own, waiting
 
 
 def model(layers: list[list[Op]]) -> dict[Key, Thing]:
     lower: dict[Key, Thing] = {}
     for layer in layers:
-        own, implied, waiting = own_tree(layer)
+        own, waiting = own_tree(layer)
         for op in layer:
             if op.verb == "whiteout":
                 remove(op.path, lower)
@@ -293,7 +292,7 @@ def model(layers: list[list[Op]]) -> dict[Key, Thing]:
             thing = own[path].becomes or own[path]
             old = lower.get(path)
             if thing.label == "dir" and old is not None and old.label == "dir":
-                if id(thing) not in implied:
+                if not thing.implied:
                     lower[path] = thing
                 continue
             remove(path, lower)
