@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
 from typing import NamedTuple
 
 from unionfs import whiteout
@@ -41,23 +40,22 @@ def changes(upper: str, tree: Tree) -> Iterator[Change]:
     A directory that is in the upper is changed even if only something in it is (as Docker shows it); one that was
     renamed is added with all it holds, and deleted where it was.
     """
-    with ExitStack() as stack:
-        root = os.open(upper, _DIRECTORY)
-        stack.callback(os.close, root)
-        levels = [iter(_compare(_Level(b"", root, ROOT, False, False), tree))]
-        opened: list[int] = []
-        stack.callback(lambda: [os.close(descriptor) for descriptor in opened])
+    opened = [os.open(upper, _DIRECTORY)]
+    levels = [_compare(_Level(b"", opened[0], ROOT, False, False), tree)]
+    try:
         while levels:
             found = next(levels[-1], None)
             if found is None:
                 levels.pop()
-                if opened:
-                    os.close(opened.pop())
+                os.close(opened.pop())
             elif isinstance(found, Change):
                 yield found
             else:
                 opened.append(found.descriptor)
-                levels.append(iter(_compare(found, tree)))
+                levels.append(_compare(found, tree))
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
 
 
 def without_mount_points(found: Iterable[Change], created: Iterable[str]) -> Iterator[Change]:
@@ -82,30 +80,30 @@ def _compare(level: _Level, tree: Tree) -> Iterator[Change | _Level]:
     listing = whiteout.scan(level.descriptor, xwhiteouts=marks.xwhiteouts)
     hides_all = level.covered or marks.opaque or listing.opaque
     gone = set(listing.whiteouts - listing.names.keys())
-    lower = {entry.name: entry.node for entry in tree.entries(level.node)} if level.node else {}
+    lower = {entry.name: entry.type for entry in tree.entries(level.node)} if level.node else {}
     if hides_all:
         gone |= lower.keys() - listing.names.keys()
     if level.moved and not hides_all:
         for name in sorted(lower.keys() - gone - listing.names.keys()):
-            yield from _added(level.path + b"/" + name, lower[name], tree)
+            yield from _added(level, name, lower[name], tree)
     for name in sorted(gone | listing.names.keys()):
         path = level.path + b"/" + name
-        node = lower.get(name, 0)
+        known = name in lower and not level.moved
         if name in gone:
-            if node and not level.moved:
+            if known:
                 yield Change(DELETED, path)
             continue
-        yield Change(CHANGED if node and not level.moved else ADDED, path)
+        yield Change(CHANGED if known else ADDED, path)
         if listing.names[name] == whiteout.DT_DIR:
-            yield _enter(level, path, name, node, name in listing.whiteouts, tree)
+            covers = tree.lookup(level.node, name) if lower.get(name) == whiteout.DT_DIR else 0
+            yield _enter(level, path, name, covers, name in listing.whiteouts, tree)
 
 
-def _enter(level: _Level, path: bytes, name: bytes, node: int, hidden: bool, tree: Tree) -> _Level:
+def _enter(level: _Level, path: bytes, name: bytes, covers: int, hidden: bool, tree: Tree) -> _Level:
     descriptor = os.open(name, _DIRECTORY, dir_fd=level.descriptor)
     redirect = whiteout.marks(descriptor).redirect
     if redirect is not None:
         return _Level(path, descriptor, _origin(redirect, level.node, tree), False, True)
-    covers = node if node and _is_directory(node, tree) else 0
     return _Level(path, descriptor, covers, hidden, level.moved)
 
 
@@ -113,19 +111,16 @@ def _origin(redirect: bytes, sibling_of: int, tree: Tree) -> int:
     """The tree's directory that a renamed one comes from, 0 where the tree does not have it."""
     node = ROOT if redirect.startswith(b"/") else sibling_of
     for name in redirect.strip(b"/").split(b"/"):
-        node = tree.lookup(node, name) if node and _is_directory(node, tree) else 0
+        node = tree.lookup(node, name) if node and stat.S_ISDIR(Attr.unpack(tree.attr(node)).mode) else 0
     return node
 
 
-def _added(path: bytes, node: int, tree: Tree) -> Iterator[Change]:
+def _added(level: _Level, name: bytes, type_: int, tree: Tree) -> Iterator[Change]:
     """Everything of the tree that came along with a renamed directory."""
-    waiting = [(path, node)]
+    waiting = [(level.path + b"/" + name, level.node, name, type_)]
     while waiting:
-        path, node = waiting.pop()
+        path, parent, name, type_ = waiting.pop()
         yield Change(ADDED, path)
-        if _is_directory(node, tree):
-            waiting += [(path + b"/" + entry.name, entry.node) for entry in tree.entries(node)]
-
-
-def _is_directory(node: int, tree: Tree) -> bool:
-    return stat.S_ISDIR(Attr.unpack(tree.attr(node)).mode)
+        if type_ == whiteout.DT_DIR:
+            node = tree.lookup(parent, name)
+            waiting += [(path + b"/" + entry.name, node, entry.name, entry.type) for entry in tree.entries(node)]
