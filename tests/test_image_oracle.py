@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +13,27 @@ import pytest
 from tests.images import Images, oracle
 from tests.support.snapshot import differences, snapshot
 from tests.support.treewalk import walk
+from tests.support.users import User
 from unionfs.image.compiler import compile_image
 from unionfs.image.tree import CompiledImage
 
 Snapshot = dict[str, dict[str, Any]]
 IMAGES = ["tricky", "buildah", "busybox"]
+FORMS = ["plain.oci", "gzip.oci", "zstd.oci", "gzip.oci.tar", "zstd.oci.tar", "docker.tar"]
+UNSAID = [".", "implied", "implied/parents"]
+"""Directories whose times no layer tells: umoci leaves the time at which it unpacked."""
 
 
 @pytest.fixture(scope="module")
 def expected(images: Images, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Snapshot]:
     scratch = tmp_path_factory.mktemp("oracle")
-    return {name: oracle.unpacked(images, name, scratch) for name in IMAGES}
+    return {name: without_unsaid(oracle.unpacked(images, name, scratch)) for name in IMAGES}
+
+
+def without_unsaid(found: Snapshot) -> Snapshot:
+    for path in UNSAID:
+        found.get(path, {}).pop("mtime", None)
+    return found
 
 
 @pytest.mark.only_root
@@ -31,7 +44,7 @@ def test_a_compiled_image_is_what_umoci_unpacks(
     """The tree itself, before any mount."""
     layers = oracle.layer_blobs(images.built(name) / "plain.oci")
     assert len(layers) >= {"tricky": 8, "buildah": 5, "busybox": 1}[name]
-    assert differences(compiled(layers, tmp_path), expected[name]) == []
+    assert differences(without_unsaid(compiled(layers, tmp_path)), expected[name]) == ""
 
 
 def test_sparse_files_are_what_tar_unpacks(images: Images, tmp_path: Path) -> None:
@@ -40,7 +53,74 @@ def test_sparse_files_are_what_tar_unpacks(images: Images, tmp_path: Path) -> No
     found = compiled(oracle.layer_blobs(layout / "plain.oci"), tmp_path)
     expected = snapshot(str(layout / "expected"))
     del found["."], expected["."]  # the root itself is not in these tars
-    assert differences(found, expected) == []
+    assert differences(found, expected) == ""
+
+
+@pytest.mark.only_root
+@pytest.mark.parametrize("engine", ["direct", "pyfuse3"])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", ["tricky", "buildah"])
+def test_a_mounted_image_is_what_umoci_unpacks(
+    name: str, form: str, engine: str, images: Images, expected: dict[str, Snapshot], root_user: User
+) -> None:
+    """Through `ufs load` and `ufs mount`, layers in plain, gzip and zstd, both engines."""
+    reference = load(root_user, images.path(name, form))
+    with mounted(root_user, reference, "--engine", engine) as target:
+        found = without_unsaid(seen(root_user, target))
+    assert differences(found, expected[name]) == ""
+
+
+@pytest.mark.parametrize("engine", ["direct", "pyfuse3"])
+def test_every_user_sees_the_image(user: User, engine: str, images: Images, expected: dict[str, Snapshot]) -> None:
+    """An ordinary user sees everything but owners, and what their modes close."""
+    with mounted(user, str(images.path("tricky", "zstd.oci.tar")), "--engine", engine) as target:
+        found = without_unsaid(seen(user, target))
+    wanted = dict(expected["tricky"])
+    for path in [path for path, entry in found.items() if "unreadable" in (entry.get("content"), *entry)]:
+        assert user.uid != 0
+        assert int(wanted[path]["mode"], 8) & 0o004 == 0, path
+        wanted = {other: entry for other, entry in wanted.items() if not other.startswith(path + "/")}
+        for key in ("content", "unreadable"):
+            found[path].pop(key, None)
+            wanted[path] = {name: value for name, value in wanted[path].items() if name != key}
+    if user.uid != 0:
+        wanted = {path: without_trusted(entry) for path, entry in wanted.items()}
+    assert differences(found, wanted, frozenset() if user.uid == 0 else frozenset({"owner"})) == ""
+
+
+def without_trusted(entry: dict[str, Any]) -> dict[str, Any]:
+    """The kernel shows trusted.* to CAP_SYS_ADMIN alone."""
+    xattrs = {name: value for name, value in entry["xattrs"].items() if not name.startswith("trusted.")}
+    return {**entry, "xattrs": xattrs}
+
+
+def load(user: User, path: Path) -> str:
+    """`ufs load`; the reference under which the image is then listed."""
+    user.run(["ufs", "load", path], check=True)
+    listed = user.run(["ufs", "images"], check=True).stdout.splitlines()
+    assert len(listed) == 2, listed
+    name, tag = listed[1].split()[:2]
+    return name if ":" in name else f"{name}:{tag}"
+
+
+@contextmanager
+def mounted(user: User, image: str, *options: str) -> Iterator[Path]:
+    """`ufs mount` and, in the end, `ufs umount`."""
+    target = user.temp / "mount point"
+    user.run(["mkdir", target], check=True)
+    user.run(["ufs", "mount", *options, image, target], check=True)
+    try:
+        yield target
+    finally:
+        user.run(["ufs", "umount", target], check=True)
+    assert user.run(["ls", "-A", target], check=True).stdout == ""
+
+
+def seen(user: User, target: Path) -> Snapshot:
+    """A mount's content, read by the user who made it: nobody else may."""
+    program = (Path(__file__).parent / "support" / "snapshot.py").read_text()
+    found: Snapshot = json.loads(user.run([user.bin / "python", "-c", program, target], check=True).stdout)
+    return found
 
 
 def compiled(layers: list[Path], scratch: Path) -> Snapshot:

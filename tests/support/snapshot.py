@@ -36,7 +36,11 @@ def snapshot(top: str) -> dict[str, dict[str, Any]]:
             info = os.stat(name, dir_fd=directory, follow_symlinks=False)
             found[path] = describe(directory, name, info)
             if stat.S_ISDIR(info.st_mode):
-                below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
+                try:
+                    below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
+                except PermissionError:  # an ordinary user, and a directory that its mode closes
+                    found[path]["unreadable"] = True
+                    continue
                 pending.append((below, path + "/"))
             elif info.st_nlink > 1:
                 names.setdefault((info.st_dev, info.st_ino), []).append(path)
@@ -91,8 +95,8 @@ def checksum(directory: int, name: str) -> str:
     return digest.hexdigest()
 
 
-def differences(ours: dict[str, Any], theirs: dict[str, Any], ignore: frozenset[str] = frozenset()) -> list[str]:
-    """What is not the same, a line each; fields named in `ignore` are not compared."""
+def differences(ours: dict[str, Any], theirs: dict[str, Any], ignore: frozenset[str] = frozenset()) -> str:
+    """What is not the same, a line each and "" when nothing is; fields named in `ignore` are not compared."""
     lines = [f"only in ours: {path!r}" for path in sorted(ours.keys() - theirs.keys())]
     lines += [f"missing in ours: {path!r}" for path in sorted(theirs.keys() - ours.keys())]
     for path in sorted(ours.keys() & theirs.keys()):
@@ -100,7 +104,7 @@ def differences(ours: dict[str, Any], theirs: dict[str, Any], ignore: frozenset[
             mine, other = ours[path].get(key), theirs[path].get(key)
             if mine != other:
                 lines.append(f"{path!r}: {key} is {mine!r}, expected {other!r}")
-    return lines
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
