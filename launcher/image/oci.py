@@ -1,0 +1,292 @@
+"""The documents of images as types: descriptors, indexes, manifests and configurations.
+
+Shapes are those of the OCI image specification 1.1 (descriptor.md, image-index.md, manifest.md, config.md)
+and of Docker's "Image Manifest Version 2, Schema 2", which differ in media types only. What is read comes from
+strangers: every field is checked for its type, and anything else is `BadDocument`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from launcher.errors import UfsError
+
+MAX_DOCUMENT = 4 << 20
+"""Bytes of one JSON document; the limit that registries set (distribution specification, "Pushing Manifests")."""
+
+INDEX = "application/vnd.oci.image.index.v1+json"
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+CONFIG = "application/vnd.oci.image.config.v1+json"
+LAYER = "application/vnd.oci.image.layer.v1.tar"
+REF_NAME = "org.opencontainers.image.ref.name"
+CONTAINERD_NAME = "io.containerd.image.name"
+
+INDEX_TYPES = frozenset({INDEX, "application/vnd.docker.distribution.manifest.list.v2+json"})
+MANIFEST_TYPES = frozenset({MANIFEST, "application/vnd.docker.distribution.manifest.v2+json"})
+CONFIG_TYPES = frozenset({CONFIG, "application/vnd.docker.container.image.v1+json"})
+
+LAYER_COMPRESSION = {
+    LAYER: "plain",
+    LAYER + "+gzip": "gzip",
+    LAYER + "+zstd": "zstd",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar": "plain",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip": "gzip",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd": "zstd",
+    "application/vnd.docker.image.rootfs.diff.tar": "plain",
+    "application/vnd.docker.image.rootfs.diff.tar.gzip": "gzip",
+    "application/vnd.docker.image.rootfs.diff.tar.zstd": "zstd",
+    "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip": "gzip",
+}
+"""What each media type of a layer says of its compression."""
+
+
+class BadDocument(UfsError):
+    """A document that is not what it should be; the message names the document and the field."""
+
+
+class Platform(NamedTuple):
+    """What an image runs on, in Go's words: ``linux``, ``amd64``, ``v8``."""
+
+    os: str
+    architecture: str
+    variant: str = ""
+
+    def __str__(self) -> str:
+        return "/".join(part for part in self if part)
+
+
+class Descriptor(NamedTuple):
+    """A reference to a blob by content. `digest` is checked: ``sha256:`` and 64 hexadecimal digits."""
+
+    media_type: str
+    digest: str
+    size: int
+    platform: Platform | None = None
+    annotations: Mapping[str, str] = {}
+    artifact: bool = False
+
+    @property
+    def hex(self) -> str:
+        """The digest without its algorithm: the blob's file name."""
+        return self.digest[7:]
+
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        found: dict[str, Any] = {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
+        if self.platform:
+            found["platform"] = {"architecture": self.platform.architecture, "os": self.platform.os}
+            if self.platform.variant:
+                found["platform"]["variant"] = self.platform.variant
+        if self.annotations:
+            found["annotations"] = dict(self.annotations)
+        return found
+
+
+class Manifest(NamedTuple):
+    """One image for one platform; `layers` has the lowest first."""
+
+    config: Descriptor
+    layers: list[Descriptor]
+
+    def document(self) -> dict[str, Any]:
+        """As JSON, an OCI manifest."""
+        return {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": self.config.document(),
+            "layers": [layer.document() for layer in self.layers],
+        }
+
+
+class ImageConfig(NamedTuple):
+    """What an image says of running it. Absent fields are empty, an absent `cmd` too.
+
+    `diff_ids` are hexadecimal, the lowest layer first; `env` has ``NAME=VALUE`` strings; `created` is RFC 3339.
+    """
+
+    platform: Platform
+    diff_ids: list[str]
+    entrypoint: list[str] = []
+    cmd: list[str] = []
+    env: list[str] = []
+    user: str = ""
+    working_dir: str = ""
+    stop_signal: str = ""
+    exposed_ports: list[str] = []
+    volumes: list[str] = []
+    labels: Mapping[str, str] = {}
+    created: str = ""
+
+    @property
+    def architecture(self) -> str:
+        """The processor in Go's words, as ``amd64``."""
+        return self.platform.architecture
+
+    @property
+    def os(self) -> str:
+        """The operating system in Go's words, as ``linux``."""
+        return self.platform.os
+
+
+class Fields:
+    """Typed access to a JSON object of a stranger; `what` names the document in messages."""
+
+    def __init__(self, value: Any, what: str) -> None:
+        if not isinstance(value, dict):
+            raise BadDocument(f"{what} is not a JSON object")
+        self._value = value
+        self._what = what
+
+    def text(self, key: str, default: str | None = None) -> str:
+        """A string; `default` where it is absent or null, without one it must be there."""
+        value = self._value.get(key, default)
+        value = default if value is None else value
+        if not isinstance(value, str):
+            raise self.bad(key, "a string")
+        return value
+
+    def number(self, key: str) -> int:
+        """A size: an integer that is not negative."""
+        value = self._value.get(key)
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
+            raise self.bad(key, "a number of bytes")
+        return value
+
+    def list(self, key: str) -> list[Any]:
+        """A list; empty where it is absent or null."""
+        value = self._value.get(key)
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            raise self.bad(key, "a list")
+        return value
+
+    def texts(self, key: str) -> list[str]:
+        """A list of strings; empty where it is absent or null."""
+        value = self.list(key)
+        if not all(isinstance(item, str) for item in value):
+            raise self.bad(key, "a list of strings")
+        return value
+
+    def mapping(self, key: str) -> dict[str, Any]:
+        """An object; empty where it is absent or null."""
+        value = self._value.get(key)
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            raise self.bad(key, "an object")
+        return value
+
+    def strings(self, key: str) -> dict[str, str]:
+        """An object of strings; empty where it is absent or null."""
+        value = self.mapping(key)
+        if not all(isinstance(item, str) for item in value.values()):
+            raise self.bad(key, "an object of strings")
+        return value
+
+    def fields(self, key: str) -> Fields:
+        """An object within; empty where it is absent or null."""
+        return Fields(self.mapping(key), f"{self._what}, field {key!r}")
+
+    def bad(self, key: str, wanted: str) -> BadDocument:
+        """What is wrong with a field."""
+        return BadDocument(f"{self._what}: field {key!r} is not {wanted}; the image is malformed")
+
+
+def check_digest(digest: str, what: str) -> str:
+    """The 64 hexadecimal digits of a sha256 digest; nothing else may ever become part of a path."""
+    algorithm, _, value = digest.partition(":")
+    if algorithm == "sha256" and len(value) == 64 and not value.strip("0123456789abcdef"):
+        return value
+    if algorithm in ("sha384", "sha512", "blake3") and value:
+        raise BadDocument(f"{what}: {algorithm} digests are not supported; copy the image with sha256 digests")
+    raise BadDocument(f"{what}: malformed digest {digest[:90]!r}; the image is malformed")
+
+
+def load(data: bytes, what: str) -> Any:
+    """Parse one JSON document."""
+    if len(data) > MAX_DOCUMENT:
+        raise BadDocument(f"{what} has {len(data)} bytes, the limit is {MAX_DOCUMENT}")
+    try:
+        # Lone surrogates would pass as text and fail when something encodes them: escape and see.
+        value = json.loads(data)
+        json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise BadDocument(f"{what} is not valid JSON ({reason}); the image is damaged") from None
+    return value
+
+
+def descriptor(value: Any, what: str) -> Descriptor:
+    """A descriptor."""
+    fields = Fields(value, what)
+    digest = fields.text("digest")
+    check_digest(digest, what)
+    platform = fields.mapping("platform")
+    return Descriptor(
+        fields.text("mediaType", ""),
+        digest,
+        fields.number("size"),
+        _platform(Fields(platform, what)) if platform else None,
+        fields.strings("annotations"),
+        # Attestations and signatures: they are listed beside images and are none.
+        bool(fields.text("artifactType", "")) or "vnd.docker.reference.type" in fields.strings("annotations"),
+    )
+
+
+def index(value: Any, what: str) -> list[Descriptor]:
+    """The manifests that an image index or manifest list names."""
+    fields = Fields(value, what)
+    _check_schema(fields)
+    return [descriptor(item, f"{what}, manifest {number}") for number, item in enumerate(fields.list("manifests"))]
+
+
+def manifest(value: Any, what: str) -> Manifest:
+    """A manifest of an image; media types of its config and layers are checked."""
+    fields = Fields(value, what)
+    _check_schema(fields)
+    if not fields.mapping("config"):
+        raise BadDocument(f"{what} has no 'config'; is it the manifest of an image?")
+    config = descriptor(fields.mapping("config"), f"{what}, config")
+    if config.media_type not in CONFIG_TYPES:
+        raise BadDocument(f"{what}: config of unknown media type {config.media_type[:90]!r}; it is not an image")
+    layers = [descriptor(item, f"{what}, layer {number}") for number, item in enumerate(fields.list("layers"))]
+    for number, layer in enumerate(layers):
+        if layer.media_type not in LAYER_COMPRESSION:
+            known = "tar, tar+gzip and tar+zstd"
+            raise BadDocument(
+                f"{what}, layer {number}: unknown media type {layer.media_type[:90]!r}; known are {known}"
+            )
+    return Manifest(config, layers)
+
+
+def config(value: Any, what: str) -> ImageConfig:
+    """The configuration of an image."""
+    fields = Fields(value, what)
+    inner = fields.fields("config")
+    rootfs = fields.fields("rootfs")
+    return ImageConfig(
+        _platform(fields),
+        [check_digest(item, f"{what}, diff id {number}") for number, item in enumerate(rootfs.texts("diff_ids"))],
+        inner.texts("Entrypoint"),
+        inner.texts("Cmd"),
+        inner.texts("Env"),
+        inner.text("User", ""),
+        inner.text("WorkingDir", ""),
+        inner.text("StopSignal", ""),
+        list(inner.mapping("ExposedPorts")),
+        list(inner.mapping("Volumes")),
+        inner.strings("Labels"),
+        fields.text("created", ""),
+    )
+
+
+def _platform(fields: Fields) -> Platform:
+    return Platform(fields.text("os", ""), fields.text("architecture", ""), fields.text("variant", ""))
+
+
+def _check_schema(fields: Fields) -> None:
+    if fields.number("schemaVersion") != 2:
+        raise fields.bad("schemaVersion", "2: save the image again with a current tool")

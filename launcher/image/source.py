@@ -1,0 +1,229 @@
+"""Where an image comes from: an archive or a layout directory, its members addressed by exact name.
+
+Nothing here writes a file under a name that an archive chose. Links inside an archive (`docker save` uses
+them for layers that occur twice) are followed inside the archive only.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple, Protocol
+
+from launcher.errors import UfsError
+from launcher.image import oci
+from launcher.image.compression import detect, inflate
+from launcher.image.workspace import Workspace
+from unionfs.image.errors import LayerError
+from unionfs.image.layer import LayerReader, Member
+
+_MAX_MEMBERS = 200_000
+_MAX_LINKS = 16
+_CHUNK = 1 << 20
+
+
+class Blob(NamedTuple):
+    """Bytes of an open file: `size` at `offset`. The descriptor belongs to the source."""
+
+    fd: int
+    offset: int
+    size: int
+
+
+class Source(Protocol):
+    """Named members of an archive or a directory. Errors are UfsErrors that name the source."""
+
+    label: str
+
+    def find(self, name: str) -> Blob | None:
+        """The bytes of a member, or None where there is none."""
+
+
+def read(source: Source, name: str) -> bytes | None:
+    """A small member as a whole, or None where there is none."""
+    blob = source.find(name)
+    if blob is None:
+        return None
+    if blob.size > oci.MAX_DOCUMENT:
+        limit = f"the limit for a JSON document is {oci.MAX_DOCUMENT}"
+        raise UfsError(f"{source.label}: {name} has {blob.size} bytes, {limit}; is this an image?")
+    data = os.pread(blob.fd, blob.size, blob.offset)
+    if len(data) != blob.size:
+        raise UfsError(f"{source.label}: {name} ends early; the file is truncated, copy it again")
+    return data
+
+
+class TarSource:
+    """An uncompressed tar. Its members are listed once; their bytes are read in place."""
+
+    def __init__(self, fd: int, label: str) -> None:
+        self.label = label
+        self._fd = fd
+        self._members: dict[str, Member] = {}
+        try:
+            for member in LayerReader(fd, label):
+                self._members[_plain(os.fsdecode(member.name))] = member
+                if len(self._members) > _MAX_MEMBERS:
+                    raise UfsError(f"{label} has more than {_MAX_MEMBERS} members; is this an image?")
+        except LayerError as error:
+            reason = str(error).removeprefix("layer ")
+            raise UfsError(f"{reason}; the archive is damaged or truncated, save or copy it again") from None
+
+    def find(self, name: str) -> Blob | None:
+        """The bytes of a member; links are followed, to names inside the archive only."""
+        at = name
+        for _ in range(_MAX_LINKS):
+            member = self._members.get(at)
+            if member is None:
+                if at != name:
+                    raise UfsError(f"{self.label}: {name} is a link to {at!r}, which is not in the archive")
+                return None
+            if stat.S_ISREG(member.mode):
+                if member.extents is not None:
+                    raise UfsError(f"{self.label}: {name} is stored sparse; make the archive without --sparse")
+                return Blob(self._fd, member.data, member.size)
+            link = os.fsdecode(member.link)
+            if stat.S_ISLNK(member.mode):
+                at = posixpath.normpath(posixpath.join(posixpath.dirname(at), link))
+            elif member.mode == 0:
+                at = _plain(link)
+            else:
+                raise UfsError(f"{self.label}: {name} is not a file")
+        raise UfsError(f"{self.label}: {name} is a link to itself")
+
+
+class DirectorySource:
+    """A directory, as an OCI layout. Symbolic links are not followed: they could name any file."""
+
+    def __init__(self, fd: int, label: str) -> None:
+        self.label = label
+        self._fd = fd
+        self._open: list[int] = []
+
+    def find(self, name: str) -> Blob | None:
+        """The bytes of a file beneath the directory."""
+        directory = self._fd
+        *parents, last = name.split("/")
+        opened: list[int] = []
+        try:
+            for part in parents:
+                directory = self._enter(directory, part, os.O_PATH | os.O_DIRECTORY)
+                opened.append(directory)
+            # A fifo must not block, so no waiting; it is refused below.
+            fd = self._enter(directory, last, os.O_RDONLY | os.O_NONBLOCK)
+        except FileNotFoundError:
+            return None
+        finally:
+            for parent in opened:
+                os.close(parent)
+        self._open.append(fd)
+        state = os.fstat(fd)
+        if not stat.S_ISREG(state.st_mode):
+            raise UfsError(f"{self.label}: {name} is not a file")
+        return Blob(fd, 0, state.st_size)
+
+    def _enter(self, directory: int, name: str, flags: int) -> int:
+        try:
+            return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            hint = "symbolic links in a layout are not followed (cp -rL makes a copy without)"
+            raise UfsError(f"{self.label}: {name}: {error.strerror}; {hint}") from None
+
+    def close(self) -> None:
+        """Close what `find` opened."""
+        for fd in self._open:
+            os.close(fd)
+        self._open.clear()
+
+
+@contextmanager
+def opened(path: str, workspace: Workspace) -> Iterator[tuple[Source, str]]:
+    """The source at `path` (``-`` is standard input) and its `key`: see `identify`."""
+    label = "standard input" if path == "-" else path
+    fd = os.dup(0) if path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        state = os.fstat(fd)
+        if stat.S_ISDIR(state.st_mode):
+            directory = DirectorySource(fd, label)
+            try:
+                yield directory, identify(path)
+            finally:
+                directory.close()
+            return
+        key = identify(path) if path != "-" else ""
+        os.set_blocking(fd, True)
+        tar = _uncompressed(fd, label, workspace) if stat.S_ISREG(state.st_mode) else _spooled(fd, label, workspace)
+        try:
+            yield TarSource(tar, label), key
+        finally:
+            if tar != fd:
+                os.close(tar)
+    finally:
+        os.close(fd)
+
+
+def identify(path: str) -> str:
+    """What says that an archive is the same as before: device, inode, size and mtime.
+
+    Of a layout directory its index.json's: everything else in there is named by its content.
+    """
+    if os.path.isdir(path):
+        path = os.path.join(path, "index.json")
+    try:
+        state = os.stat(path)
+    except FileNotFoundError:
+        raise UfsError(f"{path}: no such file; an OCI layout directory has one") from None
+    return f"{state.st_dev}:{state.st_ino}:{state.st_size}:{state.st_mtime_ns}"
+
+
+def _plain(name: str) -> str:
+    """A member's name as it is asked for: many writers put ./ in front."""
+    while name.startswith("./"):
+        name = name[2:].lstrip("/")
+    return name
+
+
+def _spooled(fd: int, label: str, workspace: Workspace) -> int:
+    """What comes from a pipe as a file: members are not in the order of their use."""
+    spool, path = workspace.temporary()
+    os.unlink(path)
+    while chunk := os.read(fd, _CHUNK):
+        _write(spool, chunk)
+    tar = _uncompressed(spool, label, workspace)
+    if tar != spool:
+        os.close(spool)
+    return tar
+
+
+def _uncompressed(fd: int, label: str, workspace: Workspace) -> int:
+    """`fd` itself where it is plain, else a new unlinked temporary with what it decompresses to."""
+    size = os.fstat(fd).st_size
+    if size == 0:
+        raise UfsError(f"{label} is empty; an image archive is a tar made by docker save, podman save or skopeo")
+    kind = detect(os.pread(fd, 512, 0), label)
+    if kind == "plain":
+        return fd
+    spool, path = workspace.temporary()
+    os.unlink(path)
+    offset = 0
+
+    def more(size: int) -> bytes:
+        nonlocal offset
+        chunk = os.pread(fd, size, offset)
+        offset += len(chunk)
+        return chunk
+
+    for chunk in inflate(kind, more, label):
+        _write(spool, chunk)
+    return spool
+
+
+def _write(fd: int, chunk: bytes) -> None:
+    view = memoryview(chunk)
+    while view:
+        view = view[os.write(fd, view) :]
