@@ -41,8 +41,8 @@ class Area:
 
     def share(self, path: Path) -> Path:
         """`path`, a file or a directory, as a copy that everybody may read; made once."""
-        folder = self.path / "shared"
-        folder.mkdir(mode=0o755, exist_ok=True)
+        folder = self.path / "shared" / path.parent.name
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         target = folder / path.name
         if not target.exists():
             if path.is_dir():

@@ -1,0 +1,99 @@
+"""A whole Debian (or Ubuntu) root, made with debootstrap, at work: shell, dpkg, python3, a compiler if there is one."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.images import Images
+from tests.support.snapshot import differences, snapshot
+from tests.support.users import User
+
+pytestmark = pytest.mark.only_root  # debootstrap needs it
+
+PACKAGE = """\
+Package: ufs-hello
+Version: 1.0
+Architecture: all
+Maintainer: Nobody <nobody@example.org>
+Description: says hello
+"""
+
+WORK = """
+set -e
+dpkg -i /packages/ufs-hello.deb >/dev/null
+dpkg -s ufs-hello | grep -x 'Status: install ok installed'
+ufs-hello
+dpkg --verify ufs-hello
+python3 -c 'import json, pathlib; pathlib.Path("/root/by-python").write_text(json.dumps([1, 2])); print("python works")'
+if command -v cc >/dev/null; then
+    echo 'int main(void) { return 7; }' >/root/a.c && cc -o /root/a /root/a.c && { /root/a || test $? = 7; }
+fi
+echo changed >>/etc/hostname.extra
+mv /usr/share/common-licenses /usr/share/licences-moved
+rm -r /usr/share/zoneinfo 2>/dev/null || true
+dpkg --configure -a
+dpkg -r ufs-hello >/dev/null
+dpkg -i /packages/ufs-hello.deb >/dev/null
+echo done
+"""
+
+
+@pytest.fixture
+def packages(user: User) -> Path:
+    """A directory with a small package of one program and one configuration file."""
+    tree = user.temp / "package"
+    for name, text, mode in (
+        ("DEBIAN/control", PACKAGE, 0o644),
+        ("DEBIAN/conffiles", "/etc/ufs-hello.conf\n", 0o644),
+        ("DEBIAN/postinst", "#!/bin/sh\nset -e\ntouch /var/lib/ufs-hello-configured\n", 0o755),
+        ("etc/ufs-hello.conf", "greeting=hello\n", 0o644),
+        ("usr/bin/ufs-hello", "#!/bin/sh\n. /etc/ufs-hello.conf\necho $greeting from the package\n", 0o755),
+    ):
+        path = tree / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(mode)
+    folder = user.temp / "packages"
+    folder.mkdir()
+    subprocess.run(
+        ["dpkg-deb", "--root-owner-group", "-Zgzip", "--build", tree, folder / "ufs-hello.deb"],
+        check=True,
+        capture_output=True,
+    )
+    user.own(user.temp)
+    return folder
+
+
+def published(store: Path) -> dict[str, dict[str, Any]]:
+    """Everything in a store but the containers."""
+    return {path: entry for path, entry in snapshot(str(store)).items() if not path.startswith("containers")}
+
+
+def test_a_debian_root_at_work_writes_to_its_own_upper(user: User, images: Images, packages: Path) -> None:
+    """dpkg, python3 and a shell work as they do on a disk, and only the container's upper knows of it."""
+    user.run(["ufs", "load", images.path("debian", "image.oci")], check=True)
+    before = published(user.store)
+    home_before = snapshot(str(user.temp))
+    argv = ["ufs-run", "--name", "work", "-v", f"{packages}:/packages:ro", "debian", "/bin/sh", "-c", WORK]
+    done = user.run(argv, check=True)
+    lines = done.stdout.splitlines()
+    for line in ("hello from the package", "python works", "done", "Status: install ok installed"):
+        assert line in lines, done
+
+    assert differences(published(user.store), before, frozenset({"mtime"})) == ""
+    assert differences(snapshot(str(user.temp)), home_before) == ""
+    assert not Path("/usr/bin/ufs-hello").exists()
+    changed = user.run(["ufs", "diff", "work"], check=True).stdout.splitlines()
+    for line in ("A /usr/bin/ufs-hello", "A /etc/hostname.extra", "A /root/by-python", "C /var/lib/dpkg/status"):
+        assert line in changed, changed
+    (upper,) = user.store.glob("containers/*/upper")
+    assert (upper / "usr/bin/ufs-hello").is_file()
+
+    fresh = ["ufs-run", "--rm", "debian", "/bin/sh", "-c", "! test -e /usr/bin/ufs-hello && dpkg --verify"]
+    assert user.run(fresh, check=True).stdout == ""
+    user.run(["ufs", "rm", "work"], check=True)
+    assert not list(user.store.glob("containers/*"))
