@@ -1,0 +1,152 @@
+"""`ufs mount` and `ufs umount`: an image as a read-only directory."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+
+import click
+
+from launcher.cli.images import ImageName
+from launcher.errors import UfsError
+from launcher.image.resolve import HostImage, StoredImage, resolve
+from launcher.image.store import Store
+from unionfs.serve import ENGINES
+from unionfs.tree import Tree
+
+_TYPE = "fuse.ufs"
+_OF_IMAGE = "ufs-image"
+"""Source of mounts whose server opens no paths, so that no other server can wait for itself through them."""
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  mkdir alpine && ufs mount alpine alpine && ls alpine
+  ufs mount ./saved.tar /mnt
+  ufs mount host /tmp/host       the machine itself, read-only
+"""
+)
+@click.argument("image", type=ImageName())
+@click.argument("directory", type=click.Path())
+@click.option("--engine", type=click.Choice(ENGINES), default="direct", show_default=True, help="Front end.")
+def mount(image: str, directory: str, engine: str) -> None:
+    """Show the files of IMAGE in DIRECTORY, read-only.
+
+    IMAGE is a name or id in the store, the path of an archive or layout, or "host". Returns once the mount
+    answers; `ufs umount DIRECTORY` ends it. Owners are those of the image. An ordinary user's mount is for
+    that user alone, who may read everything in an image; a mount of root's is for all, with the image's modes.
+    """
+    target = _absolute(directory)
+    if target in (point for point, _ in ufs_mounts()):
+        raise UfsError(f"{directory} is a mount of ufs already; ufs umount {directory} ends it")
+    if not os.path.isdir(target):
+        reason = "is not a directory" if os.path.lexists(target) else "does not exist; make it first with mkdir"
+        raise UfsError(f"{directory} {reason}")
+    found = resolve(image, Store())
+    # A directory is known to be one before anything is mounted; a tree of live directories must know its mount.
+    if isinstance(found, StoredImage):
+        tree = found.open_tree()
+        _serve(_mount(target, _OF_IMAGE), tree, target, engine)
+    else:
+        fd = _mount(target, "ufs")
+        try:
+            tree = _host_tree(found)
+        except BaseException:
+            _unmount(target)
+            raise
+        _serve(fd, tree, target, engine)
+
+
+@click.command(
+    epilog="""\b
+Example:
+  ufs umount /tmp/alpine
+"""
+)
+@click.argument("directory", type=click.Path())
+def umount(directory: str) -> None:
+    """End a mount of `ufs mount` or `ufs-mount`. Programs that still use it keep what they have open."""
+    target = _absolute(directory)
+    if target not in (point for point, _ in ufs_mounts()):
+        raise UfsError(f"{directory} is not a mount of ufs; findmnt -t {_TYPE} lists those")
+    _unmount(target)
+
+
+def ufs_mounts() -> list[tuple[str, str]]:
+    """(mount point, source) of all our mounts in this mount namespace, in the order of mounting; proc(5)."""
+    found = []
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            before, _, after = line.partition(" - ")
+            kind, source = after.split(" ")[:2]
+            if kind == _TYPE:
+                found.append((_unescaped(before.split(" ")[4]), _unescaped(source)))
+    return found
+
+
+def _host_tree(host: HostImage) -> Tree:
+    """The machine's directories, without the mounts that are served from live directories, this one included.
+
+    Each such server passes over the mounts that are older than its own look at them, which comes after its own
+    mounting. So of two servers at least one passes over the other, and neither can wait for the other in a circle.
+    """
+    return host.open_tree(tuple(os.fsencode(point) for point, source in ufs_mounts() if source != _OF_IMAGE))
+
+
+def _mount(target: str, source: str) -> int:
+    """Mount on `target` as root or by fusermount3; the descriptor to serve."""
+    from unionfs.fuse import mount as fuse
+
+    if os.geteuid() == 0:
+        fd = fuse.open_device()
+        try:
+            fuse.mount(fd, target, source=source, read_only=True)
+        except OSError as error:
+            os.close(fd)
+            raise UfsError(f"{target}: {error.strerror}; may this root mount? (CAP_SYS_ADMIN)") from None
+        return fd
+    return fuse.fusermount(target, [f"fsname={source}", "ro"])
+
+
+def _serve(fd: int, tree: Tree, target: str, engine: str) -> None:
+    """Serve in the background; return once the mount answers."""
+    from unionfs.background import run
+    from unionfs.open import open_union
+    from unionfs.serve import serve
+
+    try:
+        union = open_union(tree)
+        run(lambda ready: serve(union, fd, engine, ready), lambda: _unmount(target))
+    except BaseException:
+        _unmount(target)
+        raise
+
+
+def _unmount(target: str) -> None:
+    from unionfs.fuse import mount as fuse
+
+    try:
+        fuse.unmount(target)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # not mounted any more: somebody was quicker
+            raise
+
+
+def _absolute(directory: str) -> str:
+    """The path as the kernel lists it, without touching the last component: its server may be dead."""
+    above, name = os.path.split(os.path.abspath(directory))
+    if not name:
+        return above
+    path = os.path.join(os.path.realpath(above), name)
+    try:
+        link = os.readlink(path)
+    except OSError:  # no link, not there, or a dead mount: what follows says which
+        return path
+    return os.path.realpath(os.path.join(above, link))
+
+
+def _unescaped(field: str) -> str:
+    """A field of mountinfo: space, tab, newline and backslash are written in octal."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
