@@ -36,11 +36,7 @@ def snapshot(top: str) -> dict[str, dict[str, Any]]:
             info = os.stat(name, dir_fd=directory, follow_symlinks=False)
             found[path] = describe(directory, name, info)
             if stat.S_ISDIR(info.st_mode):
-                try:
-                    below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
-                except PermissionError:  # an ordinary user, and a directory that its mode closes
-                    found[path]["unreadable"] = True
-                    continue
+                below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
                 pending.append((below, path + "/"))
             elif info.st_nlink > 1:
                 names.setdefault((info.st_dev, info.st_ino), []).append(path)
@@ -83,11 +79,8 @@ def xattrs(directory: int, name: str) -> dict[str, str]:
 
 
 def checksum(directory: int, name: str) -> str:
-    """sha256 of the content, or "unreadable" where the mode forbids it."""
-    try:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=directory)
-    except PermissionError:
-        return "unreadable"
+    """sha256 of the content."""
+    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=directory)
     digest = hashlib.sha256()
     with open(fd, "rb") as file:
         while piece := file.read(1 << 20):
