@@ -12,10 +12,13 @@ import click
 from launcher.errors import UfsError
 
 COMMANDS = {
+    "diff": "launcher.cli.containers:diff",
     "images": "launcher.cli.images:images",
     "load": "launcher.cli.images:load",
     "mount": "launcher.cli.mount:mount",
     "prune": "launcher.cli.images:prune",
+    "ps": "launcher.cli.containers:ps",
+    "rm": "launcher.cli.containers:rm",
     "rmi": "launcher.cli.images:rmi",
     "run": "launcher.cli.run:command",
     "umount": "launcher.cli.mount:umount",
