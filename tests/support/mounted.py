@@ -1,0 +1,85 @@
+"""A union mounted by a child of the test process, over the content of `tests.support.content`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.support.waiting import settles
+from unionfs.fuse import mount
+from unionfs.open import open_union
+from unionfs.serve import serve
+from unionfs.tree import Tree
+
+
+class Mounted:
+    """A mount at `target` with an upper beside it; `mount` and `unmount` may be called again and again."""
+
+    def __init__(self, base: Path, open_tree: Callable[[], Tree], engine: str) -> None:
+        self.target, self.upper, self.work = base / "merged", base / "upper", base / "work"
+        self._log = base / "server.log"
+        self._open_tree = open_tree
+        self._engine = engine
+        self._server = 0
+        for path in (self.target, self.upper, self.work):
+            path.mkdir()
+
+    def mount(self) -> None:
+        """Mount; returns when the mount answers."""
+        if self._engine == "pyfuse3":
+            import unionfs.fuse.libfuse  # noqa: F401 (once here instead of in every child)
+        answered, answer = os.pipe()
+        self._server = os.fork()
+        if not self._server:
+            os.close(answered)
+            self._serve(answer)
+        os.close(answer)
+        with os.fdopen(answered, "rb") as pipe:
+            if not pipe.read(1):
+                os.waitpid(self._server, 0)
+                self._server = 0
+                raise AssertionError(f"the server did not start:\n{self._log.read_text()}")
+
+    def _serve(self, answer: int) -> None:
+        """In the child: what it says goes into a file, for nothing of it is expected."""
+        status = 1
+        try:
+            log = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            os.setsid()
+            union = open_union(self._open_tree(), os.fsencode(self.upper), os.fsencode(self.work))
+            if os.geteuid() == 0:
+                fd = mount.open_device()
+                mount.mount(fd, str(self.target))
+            else:
+                fd = mount.fusermount(str(self.target), ["default_permissions"])
+            serve(union, fd, self._engine, lambda: os.write(answer, b"+") and None)
+            status = 0
+        except BaseException:
+            os.write(2, traceback.format_exc().encode())
+        finally:
+            os._exit(status)
+
+    def unmount(self) -> None:
+        """Unmount and wait for the server, which must have had nothing to complain about."""
+        if not self._server:
+            return
+        server, self._server = self._server, 0
+        mount.unmount(str(self.target))
+        status: list[int] = []
+
+        def ended() -> bool:
+            pid, code = os.waitpid(server, os.WNOHANG)
+            status.append(code)
+            return pid != 0
+
+        if not settles(ended, 20):
+            os.kill(server, signal.SIGKILL)
+            os.waitpid(server, 0)
+            raise AssertionError(f"the server did not end:\n{self._log.read_text()}")
+        assert status[-1] == 0, f"the server ended with {status[-1]}:\n{self._log.read_text()}"
+        assert not self._log.read_text()
