@@ -30,6 +30,10 @@ def main() -> None:
     except UfsError as error:
         sys.stderr.write(f"ufs: {error}\n")
         status = error.status if error.status != 1 else 125
+    except OSError as error:
+        where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+        sys.stderr.write(f"ufs: {where}{error.strerror or error}\n")
+        status = 125
     sys.exit(status)
 
 
@@ -129,12 +133,14 @@ def _prepare(parsed: options.Parsed, container: Any) -> Spec:
 
 
 def _finish(container: Any, status: int, failure: UfsError | None) -> None:
-    """Record the end; with --rm the server has removed everything, unless it was killed."""
+    """Record the end. What is to go the server has removed, unless it was killed."""
     from launcher.container import lifecycle, state
 
-    if container.config.remove:
-        if os.path.lexists(container.directory):
-            lifecycle.remove_as_owner(container.directory, container.config)
+    made = container.config
+    left = container.directory if made.remove else f"{container.directory}/work"
+    if os.path.lexists(left):
+        lifecycle.remove_as_owner(left, made.ids)
+    if made.remove:
         return
     known = state.read(container.directory)
     created = known.created if isinstance(known, state.Running) else []

@@ -16,6 +16,7 @@ from launcher.container import config, names, state
 from launcher.container.removal import remove_tree
 from launcher.errors import UfsError
 from launcher.sandbox import namespaces
+from launcher.sandbox.idmap import IdMap
 from launcher.sandbox.protocol import Channel
 
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -33,10 +34,13 @@ class Container(NamedTuple):
 
     def in_use(self) -> bool:
         """Whether a process of it lives."""
-        lock = _try_lock(self.directory)
-        if lock is None:
+        probe = os.open(self.directory, _OPEN)
+        try:
+            fcntl.flock(probe, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
             return True
-        os.close(lock)
+        finally:
+            os.close(probe)
         return False
 
 
@@ -52,6 +56,7 @@ def create(root: str, wanted: config.Config) -> tuple[Container, int]:
     everyone = os.open(containers, _OPEN)
     try:
         fcntl.flock(everyone, fcntl.LOCK_EX)  # from the look at names to the publication
+        _sweep(root)
         made = wanted._replace(name=_free_name(root, wanted.name))
         os.mkdir(temporary, 0o700)
         try:
@@ -109,19 +114,19 @@ def remove(container: Container, *, force: bool = False) -> None:
     if lock is None:
         raise UfsError(f"container {name} is running; stop it first, or use --force")
     try:
-        remove_as_owner(container.directory, container.config)
+        remove_as_owner(container.directory, container.config.ids)
     finally:
         os.close(lock)
 
 
-def remove_as_owner(directory: str, made: config.Config) -> None:
-    """Remove a container's directory as root of its user namespace, to whose ids the files belong."""
+def remove_as_owner(directory: str, ids: IdMap) -> None:
+    """Remove a directory of a container as root of its user namespace, to whose ids the files belong."""
 
     def body(_: Channel) -> int:
         remove_tree(directory)
         return 0
 
-    pid, channel = namespaces.fork_mapped(made.ids, "remover", body)
+    pid, channel = namespaces.fork_mapped(ids, "remover", body)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     channel.close()
     if status != 0:
@@ -141,6 +146,25 @@ def now() -> float:
     return time.time()
 
 
+def _sweep(root: str) -> None:
+    """Remove what a kill at the wrong moment left: directories never published, ended containers of --rm."""
+    for name in os.listdir(f"{root}/containers"):
+        if name.startswith(".new-"):
+            remove_tree(f"{root}/containers/{name}")  # whoever made it held the lock that is ours now
+    for container in every(root):
+        if not container.config.remove:
+            continue
+        try:
+            lock = _try_lock(container.directory)
+            if lock is not None:
+                remove_as_owner(container.directory, container.config.ids)
+                os.close(lock)
+        except FileNotFoundError:
+            continue  # its own server has just removed it
+        except UfsError:
+            continue  # no reason not to start another container; `ufs rm` says what is wrong with this one
+
+
 def _free_name(root: str, wanted: str) -> str:
     taken = {container.config.name: container.config.id for container in every(root)}
     if not wanted:
@@ -158,10 +182,12 @@ def _try_lock(directory: str) -> int | None:
     """The lock's descriptor, or None while a process of the container holds it."""
     lock = os.open(directory, _OPEN)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Shared first: many may look at once without taking one another for the container.
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(lock)
         return None
+    fcntl.flock(lock, fcntl.LOCK_EX)
     return lock
 
 

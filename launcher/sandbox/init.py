@@ -38,7 +38,10 @@ def start(channel: Channel, server: Channel, spec: Spec, user_namespace: int) ->
     pid = os.fork()
     if pid == 0:
         return run(channel, server, spec)
-    channel.send("started", pid=pid)
+    try:
+        channel.send("started", pid=pid)
+    except PeerGone:
+        return 125  # init sees the launcher's end on the same channel, and ends too
     return 0
 
 
@@ -118,10 +121,7 @@ def _mount_root(server: Channel, spec: Spec) -> None:
     except PermissionError as error:
         raise UfsError(f"cannot mount FUSE in a user namespace ({error.strerror}); Linux 4.18 or newer can, "
                        "unless a security module forbids it", 125) from error  # fmt: skip
-    try:
-        server.send("device", (device,))
-    except BrokenPipeError as error:
-        raise PeerGone("the file system server is gone", 125) from error
+    server.send("device", (device,))
     # The server's must be the only copy: when it ends, every request that waits here ends too.
     os.close(device)
     server.close()
@@ -161,6 +161,8 @@ def _reset_signals() -> None:
 
 def _fork_under_init(channel: Channel, has_terminal: bool) -> None:
     """With --init: return in a child, and stay behind as the process 1 that forwards signals and reaps."""
+    import prctl
+
     every = signal.valid_signals()
     signal.pthread_sigmask(signal.SIG_BLOCK, every)
     child = os.fork()
@@ -171,6 +173,7 @@ def _fork_under_init(channel: Channel, has_terminal: bool) -> None:
             os.tcsetpgrp(0, os.getpid())
         return
     channel.close()
+    prctl.set_proctitle("ufs-init")
     os.closerange(0, 3)
     while True:
         number = signal.sigwait(every)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 
+from launcher.container.removal import remove_tree
 from launcher.errors import UfsError
 from launcher.sandbox import init, namespaces, server, signals
 from launcher.sandbox.monitor import Child, Monitor
-from launcher.sandbox.protocol import Channel
+from launcher.sandbox.protocol import Channel, PeerGone
 from launcher.sandbox.server import TreeSource
 from launcher.sandbox.spec import Spec
 
@@ -24,13 +26,16 @@ def run(spec: Spec, image: TreeSource, lock: int, prepared: Prepared) -> int:
     import prctl
 
     prctl.set_child_subreaper(1)
-    init_end, server_end = Channel.pair("init", "file system server")
-    server_end.peer, init_end.peer = "init", "file system server"
+    init_end, server_end = Channel.pair("container's first process", "file system server")
 
     def serve(channel: Channel) -> int:
         return server.run(channel, server_end, image, spec, lock)
 
-    server_pid, to_server = namespaces.fork_mapped(spec.ids, "file system server", serve)
+    def abandon() -> None:
+        if spec.remove:  # nothing in it belongs to other ids yet
+            remove_tree(spec.directory)
+
+    server_pid, to_server = namespaces.fork_mapped(spec.ids, "file system server", serve, abandon)
     server_end.close()
     server_child = Child(server_pid)
     try:
@@ -46,13 +51,14 @@ def run(spec: Spec, image: TreeSource, lock: int, prepared: Prepared) -> int:
     init_end.close()
     inbox = signals.Inbox()
     monitor = Monitor(spec, Child(init_pid), server_child, inbox)
-    to_init.send("go")
+    with suppress(PeerGone):  # it was killed, and the monitor will see by what
+        to_init.send("go")
     return monitor.run(to_init, to_server, lambda: prepared(init_pid, server_pid, monitor.created))
 
 
 def _start_init(spec: Spec, server_pid: int, to_server: Channel, init_end: Channel) -> tuple[int, Channel]:
     """Fork the helper that makes the namespaces and init, and see it end: (pid of init, channel to it)."""
-    to_init, launcher_end = Channel.pair("launcher", "init")
+    to_init, launcher_end = Channel.pair("launcher", "container's first process")
     user_namespace = os.open(f"/proc/{server_pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
 
     def helper() -> int:

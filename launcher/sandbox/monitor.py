@@ -109,7 +109,7 @@ class Monitor:
             self.created = list(message.fields["created"])
             self._prepared()
         else:
-            self._failure = self._failure or _error(message, "init")
+            self._failure = self._failure or _error(message, "container's first process")
             if message.kind != "error":
                 self._init.kill()
 

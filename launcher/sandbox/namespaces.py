@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from launcher.errors import UfsError
 from launcher.sandbox import idmap, syscalls
-from launcher.sandbox.protocol import Channel
+from launcher.sandbox.protocol import Channel, PeerGone
 
 # What a distribution may have set so that an ordinary user gets no user namespace: sysctl, the value that
 # forbids, how to allow it again.
@@ -42,10 +42,13 @@ def fork(body: Callable[[], int]) -> int:
         os._exit(status)
 
 
-def fork_mapped(ids: idmap.IdMap, name: str, body: Callable[[Channel], int]) -> tuple[int, Channel]:
+def fork_mapped(
+    ids: idmap.IdMap, name: str, body: Callable[[Channel], int], abandon: Callable[[], None] | None = None
+) -> tuple[int, Channel]:
     """Run `body` as root of a new user and mount namespace with the map `ids`: (pid, channel to it).
 
-    Nothing that the child mounts reaches the host. Raises `UfsError` when the namespace cannot be had.
+    Nothing that the child mounts reaches the host. Raises `UfsError` when the namespace cannot be had. `abandon` is
+    called in the child when this process dies before the namespace is complete.
     """
     ours, theirs = Channel.pair("launcher", name)
 
@@ -53,6 +56,10 @@ def fork_mapped(ids: idmap.IdMap, name: str, body: Callable[[Channel], int]) -> 
         ours.close()
         try:
             enter_user_namespace(theirs)
+        except PeerGone:
+            if abandon is not None:
+                abandon()
+            return 125
         except UfsError as error:
             theirs.fail(str(error), error.status)
             return 125

@@ -65,18 +65,21 @@ class Channel:
         self._end.close()
 
     def send(self, kind: str, descriptors: tuple[int, ...] = (), **fields: object) -> None:
-        """Send one packet; `BrokenPipeError` when the peer is gone."""
+        """Send one packet; `PeerGone` when nobody is left to read it."""
         packet = json.dumps({"kind": kind, **fields}).encode()
-        if descriptors:
-            socket.send_fds(self._end, [packet], descriptors, socket.MSG_NOSIGNAL)
-        else:
-            self._end.send(packet, socket.MSG_NOSIGNAL)
+        try:
+            if descriptors:
+                socket.send_fds(self._end, [packet], descriptors, socket.MSG_NOSIGNAL)
+            else:
+                self._end.send(packet, socket.MSG_NOSIGNAL)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise PeerGone(f"the {self.peer} ended before {kind!r} could be sent to it", 125) from error
 
     def fail(self, text: str, status: int = 125) -> None:
         """Report that this process gives up. A peer that is gone has nobody to tell: that is tolerated."""
         try:
             self.send("error", text=text[:_TEXT_LIMIT], status=status)
-        except (BrokenPipeError, ConnectionResetError):
+        except PeerGone:
             return
 
     def receive(self) -> Message | None:

@@ -42,8 +42,8 @@ def run(channel: Channel, init: Channel, image: TreeSource, spec: Spec, lock: in
         channel.fail(_described(error), 125)
         return 1
     finally:
-        if spec.remove:
-            remove_tree(spec.directory)
+        # Nothing but temporaries is in the work directory, and nobody continues them.
+        remove_tree(spec.directory if spec.remove else spec.work)
     return 0
 
 
