@@ -34,10 +34,10 @@ def build(into: Path) -> None:
     codename = release()["VERSION_CODENAME"]
     rootfs = into / "rootfs"
     tools.run(
-        "debootstrap", "--variant=minbase", "--include=python3-minimal", codename, rootfs, mirror(codename),
+        "debootstrap", "--variant=minbase", "--include=python3", codename, rootfs, mirror(codename),
     )  # fmt: skip
-    for useless in ("var/cache/apt/archives", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale"):
-        tools.run("find", rootfs / useless, "-type", "f", "-delete")
+    for downloaded in ("var/cache/apt/archives", "var/lib/apt/lists"):
+        tools.run("find", rootfs / downloaded, "-type", "f", "-delete")
     tar = into / "rootfs.tar"
     tools.run("tar", "--format=pax", "--xattrs", "--xattrs-include=*", "-cf", tar, "-C", rootfs, ".")
     image = tools.new_layout(into / "image.oci", "debian")

@@ -1,8 +1,12 @@
-"""A copy of the project that every user of the machine may run, wherever the checkout is."""
+"""A copy of the project that every user of the machine may run, wherever the checkout is.
+
+It is laid out as a checkout that is set up, so that script/demo works in it as well.
+"""
 
 from __future__ import annotations
 
 import compileall
+import hashlib
 import os
 import shutil
 import stat
@@ -42,7 +46,7 @@ class Installed:
 
 def install(base: Path) -> Installed:
     """Make the copy below `base`, which exists and which everybody may enter."""
-    environment = base / "venv"
+    environment = base / ".venv"
     subprocess.run([_base_python(), "-m", "venv", "--without-pip", environment], check=True, stdin=subprocess.DEVNULL)
     python = environment / "bin" / "python"
     site = next(environment.glob("lib/python3*/site-packages"))
@@ -58,6 +62,10 @@ def install(base: Path) -> Installed:
         script = environment / "bin" / name
         script.write_text(WRAPPER.format(python=python, module=module))
         script.chmod(0o755)
+    shutil.copytree(CHECKOUT / "script", base / "script")
+    shutil.copyfile(CHECKOUT / "pyproject.toml", base / "pyproject.toml")
+    checksum = hashlib.sha256((base / "pyproject.toml").read_bytes()).hexdigest()
+    (environment / "stamp-demo").write_text(f"{checksum} {base}\n")
     subprocess.run(["chmod", "-R", "a+rX", base], check=True)
     return Installed(base, environment / "bin", python)
 
