@@ -20,14 +20,12 @@ if TYPE_CHECKING:
 _NONE = "<none>"
 
 
-class ImageName(click.ParamType):
+class ImageName(click.ParamType[str]):
     """An image on the command line; its completion offers the names in the store."""
 
     name = "image"
 
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Familiar names; where nothing fits the shell completes files."""
         from click.shell_completion import CompletionItem
 
@@ -220,5 +218,3 @@ def _age(created: str) -> str:
     except (ValueError, OverflowError):
         return "N/A"
     return "N/A" if moment.year < 1971 else output.age(seconds)
-
-

@@ -10,6 +10,7 @@ from importlib import import_module
 import click
 
 from launcher.errors import UfsError
+from unionfs import __version__
 
 COMMANDS = {
     "diff": "launcher.cli.containers:diff",
@@ -74,7 +75,7 @@ class LazyGroup(click.Group):
 
 
 @click.command(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="ufs", message="%(prog)s %(version)s")
+@click.version_option(__version__, message="%(prog)s %(version)s")
 def ufs() -> None:
     """Container images without root: load them, browse them, run commands in them."""
 

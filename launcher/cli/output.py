@@ -11,7 +11,8 @@ from collections.abc import Sequence
 _BETWEEN = 0.1  # seconds between two drawings of a progress line
 _SPARSE = 5.0  # seconds between two lines of progress where there is no terminal
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
-_AGES = (
+_YEAR = (365 * 86400, "year")
+_AGES = (  # below so many seconds, in this unit
     (60, 1, "second"),
     (3600, 60, "minute"),
     (48 * 3600, 3600, "hour"),
@@ -40,23 +41,16 @@ def plain(text: str) -> str:
 
 def size(count: float) -> str:
     """Bytes with a decimal unit and three digits, as Docker shows them."""
-    for unit in _UNITS[:-1]:
-        if count < 999.5:
-            break
-        count /= 1000
-    else:
-        unit = _UNITS[-1]
-    return f"{count:.3g}{unit}"
+    power = 0
+    while count >= 999.5 and power < len(_UNITS) - 1:
+        count, power = count / 1000, power + 1
+    return f"{count:.3g}{_UNITS[power]}"
 
 
 def age(seconds: float) -> str:
     """How long ago, in one unit."""
     seconds = max(seconds, 0)
-    for limit, unit, name in _AGES:
-        if seconds < limit:
-            break
-    else:
-        unit, name = 365 * 86400, "year"
+    unit, name = next(((unit, name) for limit, unit, name in _AGES if seconds < limit), _YEAR)
     count = int(seconds // unit)
     return f"{count} {name}{'' if count == 1 else 's'} ago"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator
+from typing import IO, cast
 
 from launcher.errors import UfsError
 
@@ -64,7 +65,7 @@ def _gunzip(read: Read, label: str) -> Iterator[bytes]:
 
 
 class _Readable:
-    """The file that zstandard wants."""
+    """What zstandard uses of a file."""
 
     def __init__(self, read: Read) -> None:
         self.read = read
@@ -76,7 +77,9 @@ def _unzstd(read: Read, label: str) -> Iterator[bytes]:
 
     decompressor = zstandard.ZstdDecompressor()
     try:
-        with decompressor.stream_reader(_Readable(read), read_size=_INPUT, read_across_frames=True) as stream:
+        with decompressor.stream_reader(
+            cast(IO[bytes], _Readable(read)), read_size=_INPUT, read_across_frames=True
+        ) as stream:
             while piece := stream.read(_CHUNK):
                 yield piece
     except zstandard.ZstdError as error:

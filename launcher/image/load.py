@@ -68,9 +68,7 @@ def load(
         steps.begin(f"Reading {len(layers)} layers", sum(layer.blob.size for layer in layers if layer.blob))
         with Ingesting(layers, workspace, steps.advance) as ingesting:
             by_key = dict(zip(map(_key, layers), ingesting.results(), strict=True))
-            ready = [
-                _Ready(image, [by_key[_key(layer)] for layer in image.layers], workspace) for image in found
-            ]
+            ready = [_Ready(image, [by_key[_key(layer)] for layer in image.layers], workspace) for image in found]
             for image in ready:
                 image.compile(steps, source.label)
             ingesting.synced()
@@ -245,5 +243,3 @@ def _full_disk(store: Store) -> Iterator[None]:
             raise
         hint = "free some space there, or set UFS_ROOT to a directory on another disk"
         raise UfsError(f"{store.root}: {error.strerror}; {hint}") from None
-
-

@@ -154,7 +154,7 @@ class Fields:
             raise self.bad(key, "a number of bytes")
         return value
 
-    def list(self, key: str) -> list[Any]:
+    def items(self, key: str) -> list[Any]:
         """A list; empty where it is absent or null."""
         value = self._value.get(key)
         if value is None:
@@ -165,7 +165,7 @@ class Fields:
 
     def texts(self, key: str) -> list[str]:
         """A list of strings; empty where it is absent or null."""
-        value = self.list(key)
+        value = self.items(key)
         if not all(isinstance(item, str) for item in value):
             raise self.bad(key, "a list of strings")
         return value
@@ -240,7 +240,7 @@ def index(value: Any, what: str) -> list[Descriptor]:
     """The manifests that an image index or manifest list names."""
     fields = Fields(value, what)
     _check_schema(fields)
-    return [descriptor(item, f"{what}, manifest {number}") for number, item in enumerate(fields.list("manifests"))]
+    return [descriptor(item, f"{what}, manifest {number}") for number, item in enumerate(fields.items("manifests"))]
 
 
 def manifest(value: Any, what: str) -> Manifest:
@@ -252,7 +252,7 @@ def manifest(value: Any, what: str) -> Manifest:
     config = descriptor(fields.mapping("config"), f"{what}, config")
     if config.media_type not in CONFIG_TYPES:
         raise BadDocument(f"{what}: config of unknown media type {config.media_type[:90]!r}; it is not an image")
-    layers = [descriptor(item, f"{what}, layer {number}") for number, item in enumerate(fields.list("layers"))]
+    layers = [descriptor(item, f"{what}, layer {number}") for number, item in enumerate(fields.items("layers"))]
     for number, layer in enumerate(layers):
         if layer.media_type not in LAYER_COMPRESSION:
             known = "tar, tar+gzip and tar+zstd"

@@ -40,9 +40,7 @@ def parse(text: str) -> Platform:
 
 def matches(wanted: Platform, offered: Platform) -> bool:
     """Whether `offered` runs where `wanted` is asked for: the same, or an older variant of the same."""
-    return (wanted.os, wanted.architecture) == (offered.os, offered.architecture) and _level(offered) <= _level(
-        wanted
-    )
+    return (wanted.os, wanted.architecture) == (offered.os, offered.architecture) and _level(offered) <= _level(wanted)
 
 
 def choose(found: Sequence[Descriptor], wanted: Platform | None, what: str) -> Descriptor:

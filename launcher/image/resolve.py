@@ -134,10 +134,8 @@ def unknown(name: str, records: list[Record]) -> UfsError:
     shorter = {reference.parse(full).familiar_name: familiar for familiar, full in names.items()}
     near = difflib.get_close_matches(name, [*names, *shorter], _NEAR)
     near = list(dict.fromkeys(shorter.get(found, found) for found in near))
-    if near:
-        hint = f"did you mean {' or '.join(near)}?"
-    else:
-        hint = "ufs images lists what there is, ufs load ARCHIVE adds"
+    meant = f"did you mean {' or '.join(near)}?"
+    hint = meant if near else "ufs images lists what there is, ufs load ARCHIVE adds"
     return UfsError(f"no image {name!r}; {hint}", _FAILED)
 
 
@@ -164,9 +162,7 @@ def _of_path(path: str, store: Store) -> StoredImage:
         found = [record for record in store.records() if record.source == key]
     images = {record.image: record for record in found}
     if len(images) > 1:
-        raise UfsError(
-            f"{path} holds {len(images)} images; ufs load it and give the name of one", _FAILED
-        )
+        raise UfsError(f"{path} holds {len(images)} images; ufs load it and give the name of one", _FAILED)
     record = next(iter(images.values()))
     return StoredImage(store, record, path)
 
