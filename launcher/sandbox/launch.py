@@ -35,7 +35,9 @@ def run(spec: Spec, image: TreeSource, lock: int, prepared: Prepared) -> int:
         if spec.remove:  # nothing in it belongs to other ids yet
             remove_tree(spec.directory)
 
-    server_pid, to_server = namespaces.fork_mapped(spec.ids, "file system server", serve, abandon)
+    server_pid, to_server = namespaces.fork_mapped(
+        spec.ids, "file system server", serve, meanwhile=server.preload, abandon=abandon
+    )
     server_end.close()
     server_child = Child(server_pid)
     try:
@@ -43,6 +45,8 @@ def run(spec: Spec, image: TreeSource, lock: int, prepared: Prepared) -> int:
     except UfsError:
         # Without a peer the server ends by itself; its own reason, if it has one, is the better one.
         init_end.close()
+        with suppress(PeerGone):
+            to_server.send("over")
         server_child.reap()
         message = to_server.receive()
         if message is not None and message.kind == "error":

@@ -8,11 +8,11 @@ import select
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from launcher.errors import UfsError
 from launcher.sandbox import signals, terminal
-from launcher.sandbox.protocol import Channel, Message
+from launcher.sandbox.protocol import Channel, Message, PeerGone
 from launcher.sandbox.spec import Spec
 
 _CHUNK = 65536
@@ -119,10 +119,15 @@ class Monitor:
             self._forget(self._server_channel.fileno())
         else:
             self._server_failure = self._server_failure or _error(message, "file system server")
+            self._init.kill()
 
     def _on_init_end(self, _: int) -> None:
         self._forget(self._init.handle)
         self._init.reap()
+        while self._init_channel.fileno() in self._actions:  # what it said last counts, and comes before "over"
+            self._on_init_packet(0)
+        with suppress(PeerGone):
+            self._server_channel.send("over")
 
     def _on_server_end(self, _: int) -> None:
         self._forget(self._server.handle)

@@ -43,22 +43,26 @@ def fork(body: Callable[[], int]) -> int:
 
 
 def fork_mapped(
-    ids: idmap.IdMap, name: str, body: Callable[[Channel], int], abandon: Callable[[], None] | None = None
+    ids: idmap.IdMap,
+    name: str,
+    body: Callable[[Channel], int],
+    *,
+    meanwhile: Callable[[], None] = lambda: None,
+    abandon: Callable[[], None] = lambda: None,
 ) -> tuple[int, Channel]:
     """Run `body` as root of a new user and mount namespace with the map `ids`: (pid, channel to it).
 
-    Nothing that the child mounts reaches the host. Raises `UfsError` when the namespace cannot be had. `abandon` is
-    called in the child when this process dies before the namespace is complete.
+    Nothing that the child mounts reaches the host. Raises `UfsError` when the namespace cannot be had. `meanwhile` is
+    called in the child while this process writes the map, `abandon` when it dies before it has.
     """
     ours, theirs = Channel.pair("launcher", name)
 
     def child() -> int:
         ours.close()
         try:
-            enter_user_namespace(theirs)
+            enter_user_namespace(theirs, meanwhile)
         except PeerGone:
-            if abandon is not None:
-                abandon()
+            abandon()
             return 125
         except UfsError as error:
             theirs.fail(str(error), error.status)
@@ -79,13 +83,14 @@ def fork_mapped(
     return pid, ours
 
 
-def enter_user_namespace(channel: Channel) -> None:
+def enter_user_namespace(channel: Channel, meanwhile: Callable[[], None]) -> None:
     """The child's half of `fork_mapped`: unshare, wait for the map, become root in it."""
     try:
         syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)
     except OSError as error:
         raise refused(error) from error
     channel.send("unshared")
+    meanwhile()
     channel.expect("mapped")
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)

@@ -14,7 +14,8 @@
        | <--- prepared {created} ----------------------- |
        | <--- end of file ------------------------------ | exec
        |                       |                        |
-       | (the kernel drops the mount with the container; the server writes out and ends; both are waited for)
+       | (the kernel drops the mount with the container, the server writes out)
+       | ---- over ----------> | removes what is to go, ends; both have been waited for then
 
 Any process may send `error {text, status}` in place of what is expected, and then ends; an unexpected packet is
 refused. The end of file is an answer too: for init it means that exec happened, for all others that the

@@ -42,9 +42,18 @@ def run(channel: Channel, init: Channel, image: TreeSource, spec: Spec, lock: in
         channel.fail(_described(error), 125)
         return 1
     finally:
+        init.close()
+        # Until "over", or its end, the launcher may still write in the container's directory.
+        channel.receive()
         # Nothing but temporaries is in the work directory, and nobody continues them.
         remove_tree(spec.directory if spec.remove else spec.work)
     return 0
+
+
+def preload() -> None:
+    """Import what serving needs, while the launcher has the id map written."""
+    import unionfs.open
+    import unionfs.serve  # noqa: F401
 
 
 def _serve(channel: Channel, init: Channel, image: TreeSource, spec: Spec) -> None:
@@ -60,7 +69,6 @@ def _serve(channel: Channel, init: Channel, image: TreeSource, spec: Spec) -> No
     except UfsError:
         union.close()
         raise
-    init.close()
     serve(union, device, spec.engine)
 
 
