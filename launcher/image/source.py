@@ -69,6 +69,10 @@ class TarSource:
                 if len(self._members) > _MAX_MEMBERS:
                     raise UfsError(f"{label} has more than {_MAX_MEMBERS} members; is this an image?")
         except LayerError as error:
+            if not self._members:
+                raise UfsError(
+                    f"{label} is not an archive; give what docker save, podman save or skopeo copy wrote"
+                ) from None
             reason = str(error).removeprefix("layer ")
             raise UfsError(f"{reason}; the archive is damaged or truncated, save or copy it again") from None
 
