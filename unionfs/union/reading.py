@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from unionfs.fuse import wire
 from unionfs.nodes import WHITEOUT, Directory
 from unionfs.tree import Run
-from unionfs.union.core import NEGATIVE, Core, error
+from unionfs.union.core import NAME_MAX, NEGATIVE, Core, error
 
 DOT = 1 << 62
 """Cookies of "." and ".." where a listing is built here; far from the tree's and from `nodes.EXTRA_COOKIE`."""
@@ -28,6 +28,8 @@ class Reading(Core):
         if parent not in self.nodes and self.tree.stable and self.owners.exact:
             ready = self.tree.entry(parent, name)
             if ready is None:
+                if len(name) > NAME_MAX:
+                    raise error(errno.ENAMETOOLONG, name)
                 return NEGATIVE
             if not self.nodes or (int.from_bytes(ready[:8], "little") not in self.nodes and not self.links_seen):
                 return ready
