@@ -59,7 +59,7 @@ class Mounted:
                 fd = mount.fusermount(str(self.target), ["default_permissions"])
             serve(union, fd, self._engine, lambda: os.write(answer, b"+") and None)
             status = 0
-        except BaseException:
+        except BaseException:  # noqa: BLE001 (a forked child has nobody to raise to)
             os.write(2, traceback.format_exc().encode())
         finally:
             os._exit(status)

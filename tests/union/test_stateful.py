@@ -153,7 +153,11 @@ class Comparison(RuleBasedStateMachine):
 
     @rule(path=PATHS)
     def remove_all(self, path: str) -> None:
-        self.both(lambda base: shutil.rmtree(base / path))
+        def call(base: Path) -> None:
+            os.listdir(base / path)  # rmtree would open a fifo, and wait
+            shutil.rmtree(base / path)
+
+        self.both(call)
 
     @rule(old=PATHS, new=PATHS, flags=st.sampled_from([0, 0, 0, syscalls.RENAME_NOREPLACE, syscalls.RENAME_EXCHANGE]))
     def rename(self, old: str, new: str, flags: int) -> None:
