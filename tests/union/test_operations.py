@@ -9,7 +9,7 @@ import mmap
 import os
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -540,3 +540,41 @@ def test_deep_paths(system: System) -> None:
         fd = below
     assert stat.S_ISFIFO(os.stat("end", dir_fd=fd).st_mode)
     os.close(fd)
+
+
+# What only a union has to refuse.
+
+mounts = pytest.mark.parametrize("system", SYSTEMS[1:], indirect=True)
+
+
+def _made(path: Path) -> None:
+    path.parent.joinpath("void").rename(path)
+
+
+@mounts
+@pytest.mark.parametrize("make", [Path.touch, Path.mkdir, os.mkfifo, lambda path: path.symlink_to("x"), _made])
+@pytest.mark.parametrize("name", [".wh.a", ".wh..wh..opq"])
+def test_marks_are_not_made_through_a_mount(system: System, make: Callable[[Path], None], name: str) -> None:
+    """They would hide files from the next mount on."""
+    with raises(errno.EINVAL):
+        make(system.root / name)
+    assert not os.path.lexists(system.root / name)
+
+
+@mounts
+@pytest.mark.only_root
+def test_the_whiteout_device_is_not_made_through_a_mount(system: System) -> None:
+    with raises(errno.EPERM):
+        os.mknod(system.root / "n", stat.S_IFCHR | 0o600, 0)
+
+
+@mounts
+def test_marks_are_neither_shown_nor_set_through_a_mount(system: System) -> None:
+    path = system.root / "n"
+    (system.root / "d").rename(path)  # leaves a redirect
+    assert os.listxattr(path) == []
+    for name in ("user.overlay.opaque", "user.overlay.redirect", "user.ufs.origin"):
+        with raises(errno.ENODATA):
+            os.getxattr(path, name)
+        with raises(errno.EPERM):
+            os.setxattr(path, name, b"y")

@@ -37,6 +37,14 @@ def error(code: int, name: bytes | None = None) -> OSError:
     return OSError(code, os.strerror(code), name)
 
 
+def check_new_name(name: bytes) -> None:
+    """Refuse a name that cannot be made: too long (ENAMETOOLONG), or one that means a mark on disk (EINVAL)."""
+    if len(name) > NAME_MAX:
+        raise error(errno.ENAMETOOLONG, name)
+    if name.startswith(whiteout.PREFIX):
+        raise error(errno.EINVAL, name)
+
+
 class Core:
     """The state of a union of one tree and at most one upper."""
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from unionfs.fuse import wire
 from unionfs.nodes import WHITEOUT, Directory, Node
-from unionfs.union.core import NAME_MAX, error
+from unionfs.union.core import check_new_name, error
 from unionfs.union.promote import Promotion
 
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -32,8 +32,7 @@ class Namespace(Promotion):
 
     def vacancy(self, parent: int, name: bytes) -> Vacancy:
         """Where a new name goes; EEXIST if it is taken. Promotes the directory."""
-        if len(name) > NAME_MAX:
-            raise error(errno.ENAMETOOLONG, name)
+        check_new_name(name)
         directory = self.promote_directory(parent)
         known = self.names(directory).get(name)
         if known not in (None, WHITEOUT) or (known is None and self.in_tree(directory, name)):
@@ -41,7 +40,12 @@ class Namespace(Promotion):
         return Vacancy(directory, name, known == WHITEOUT)
 
     def mknod(self, parent: int, name: bytes, mode: int, rdev: int, uid: int, gid: int) -> bytes:
-        """A file of any kind but directory and symbolic link; `rdev` in the wire's encoding."""
+        """A file of any kind but directory and symbolic link; `rdev` in the wire's encoding.
+
+        EPERM for the whiteout device, as in the kernel's ovl_mknod(): it would hide what it is to stand beside.
+        """
+        if stat.S_ISCHR(mode) and not rdev:
+            raise error(errno.EPERM, name)
         place = self.vacancy(parent, name)
         opened = -1
 

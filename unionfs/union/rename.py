@@ -15,7 +15,7 @@ from unionfs import syscalls
 from unionfs.fuse import wire
 from unionfs.nodes import WHITEOUT, Directory, Node
 from unionfs.tree import ROOT
-from unionfs.union.core import NAME_MAX, error
+from unionfs.union.core import check_new_name, error
 from unionfs.union.namespace import Namespace
 from unionfs.upper import REDIRECT
 
@@ -27,8 +27,7 @@ class Renaming(Namespace):
         """Move a name; flags are RENAME_NOREPLACE or RENAME_EXCHANGE."""
         if flags not in (0, syscalls.RENAME_NOREPLACE, syscalls.RENAME_EXCHANGE):
             raise error(errno.EINVAL)
-        if len(newname) > NAME_MAX:
-            raise error(errno.ENAMETOOLONG, newname)
+        check_new_name(newname)
         id, _ = self.known_child(parent, name)
         target, target_node = self.child(newparent, newname)
         self.uncount(target, target_node)
