@@ -1,199 +1,171 @@
-"""One layer as a changeset, and its application to what the layers below made.
+"""One layer as a changeset: its members applied, one after the other, to the tree that the layers below made.
 
-OCI image-spec, layer.md. Whiteouts and opaque marks act on the layers below alone, wherever in the layer they
-stand, so a layer is collected whole before it is applied: first its marks are carried out on the lower tree,
-then what remains of that is merged with the layer's own. Nothing here recurses; paths may be of any depth.
+OCI image-spec, layer.md; where that is silent, what `umoci unpack` does (docs/index-format.md has the cases).
+Every member finds its directory in the merged tree as it is at that moment, through symbolic links too, which
+lead to places inside the image alone: nothing here touches the host. Whiteouts and opaque marks act on the
+layers below only, so what this layer put in place is told from the rest (`_own`). Nothing here recurses; paths
+may be of any depth.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-from unionfs.image.errors import LayerError, show
+from unionfs.image.errors import show
 from unionfs.image.inodes import Inodes
 from unionfs.image.layer import LayerReader, Member
+from unionfs.image.walk import Path, Walk, WalkError, split
 from unionfs.whiteout import OPAQUE_NAME as OPAQUE
 from unionfs.whiteout import PREFIX as WHITEOUT
 
 AUFS = b".wh..wh."  # names that AUFS keeps for itself; other than the opaque mark they say nothing in a layer
 
-Path = list[bytes]
-
 _UNUSUAL = (b"", b".", b"..")
 
 
-class Link(NamedTuple):
-    """A hard link whose target the layer had not shown when the link came."""
-
-    directory: int
-    name: bytes
-    inode: int  # reserved for it
-    member: bytes  # the link's name in the archive, for messages
-    target: bytes
-
-
 class Changeset:
-    """What one layer says, collected from its members in their order."""
+    """Applies one layer to the tree `root`, in place. After an error the tree is of no use."""
 
-    def __init__(self, inodes: Inodes, reader: LayerReader, layer: int) -> None:
+    def __init__(self, inodes: Inodes, reader: LayerReader, layer: int, root: int) -> None:
         self._inodes = inodes
         self._reader = reader
         self._layer = layer
+        self._root = root
         self._children = inodes.children
-        self.root = inodes.add_directory()
-        self._implied = {self.root}  # directories that no member described so far
-        self._whiteouts: list[Path] = []
-        self._opaque: list[Path] = []
-        self._links: list[Link] = []
-        self._reserved: set[int] = set()
+        self._first = len(inodes.data)
+        """Inodes from here on are this layer's; directories among them hold nothing of the layers below."""
+        self._touched = {root}  # directories in which, or below which, this layer put something
+        self._linked: set[tuple[int, bytes]] = set()  # names given by hard link members: the inode may be a lower one
+        self._cleared: set[int] = set()  # directories of the layers below that hold only what is this layer's
         self._parent: tuple[bytes, int] | None = None
         """Directory of the last member, which most share with the next; None once it may be another."""
 
     def add(self, member: Member) -> None:
-        """Take one member; a later one of the same name replaces it (a directory keeps its content)."""
+        """Apply one member; a later one of the same name replaces it (a directory keeps its content)."""
+        try:
+            self._add(member)
+        except WalkError as error:
+            raise self._reader.error(member.name, str(error)) from None
+
+    def _add(self, member: Member) -> None:
         head, _, name = member.name.rpartition(b"/")
         if name in _UNUSUAL or b".wh." in member.name or member.name.startswith(b"/"):
-            path = self._components(member.name)
+            path = _components(member.name)
             if not path:
                 self._describe_root(member)
-                return
-            if any(part.startswith(WHITEOUT) for part in path):
-                self._mark(member, path)
-                return
-            name = path.pop()
-            directory = self._directory(path)
-        else:
-            if len(name) > 255:
-                raise self._too_long(member.name)
-            if self._parent is None or self._parent[0] != head:
-                self._parent = head, self._directory(self._components(head, member.name))
-            directory = self._parent[1]
-        self._put(directory, name, member)
-
-    def apply(self, lower: int) -> int:
-        """Merge onto the tree `lower`, which is used up, and return the root of the result."""
-        for path in self._whiteouts:
-            directory = self._find(lower, path[:-1])
-            self._children.get(directory, {}).pop(path[-1], None)
-        for path in self._opaque:
-            self._children.get(self._find(lower, path), {}).clear()
-        self._resolve_links(lower)
-        children = self._children
-        todo = [(lower, self.root)]
-        while todo:
-            below, above = todo.pop()
-            if above in self._implied:
-                self._inodes.describe(above, below)
-            names = children.pop(below)
-            for name, inode in children[above].items():
-                hidden = names.get(name, 0)
-                if inode in children and hidden in children:
-                    todo.append((hidden, inode))
-                names[name] = inode
-            children[above] = names
-        return self.root
+            elif any(part.startswith(WHITEOUT) for part in path):
+                self._mark(path)
+            else:
+                name = path.pop()
+                self._put(self._directory(path), name, member)
+            return
+        if self._parent is None or self._parent[0] != head:
+            self._parent = head, self._directory(_components(head))
+        self._put(self._parent[1], name, member)
 
     def _put(self, directory: int, name: bytes, member: Member) -> None:
-        names = self._children[directory]
+        if len(name) > 255:
+            raise WalkError("a component of more than 255 bytes")
+        names, children, targets = self._children[directory], self._children, self._inodes.targets
         old = names.get(name, 0)
-        if not member.mode:
-            names[name] = self._link(directory, name, member)
-        else:
+        if member.mode:
             inode = self._inodes.add(member, self._layer)
-            if old in self._children and inode in self._children:
-                # Both keep the content: links that wait for their target know the old one.
-                self._children[inode] = self._children[old]
-            names[name] = inode
-        if old in self._children:
-            self._parent = None  # it may have been the one replaced, or below it
+            if old in children and inode in children:
+                self._describe(old, inode)
+                return
+        else:
+            inode = self._target(member)
+            self._linked.add((directory, name))
+        names[name] = inode
+        if old in children or old in targets or inode in targets:
+            self._parent = None  # the way to it may have led through here
 
-    def _link(self, directory: int, name: bytes, member: Member) -> int:
-        path = self._components(member.link.lstrip(b"/"), member.name)
-        inode = self._find(self.root, path)
+    def _target(self, member: Member) -> int:
+        """The inode that a hard link member names. Its own last component is not followed (linkat(2))."""
+        path = _components(member.link.lstrip(b"/"))
+        inode = self._root
+        if path:
+            name = path.pop()
+            inode = self._children.get(self._walk(path).inode, {}).get(name, 0)
+        if not inode:
+            raise WalkError(f"hard link to nothing: {show(member.link)}")
         if inode in self._children:
-            raise self._reader.error(member.name, f"hard link to the directory {show(member.link)}")
-        if not inode or inode in self._reserved:
-            inode = inode or self._inodes.reserve()
-            self._reserved.add(inode)
-            self._links.append(Link(directory, name, inode, member.name, member.link))
+            raise WalkError(f"hard link to the directory {show(member.link)}")
         return inode
-
-    def _resolve_links(self, lower: int) -> None:
-        """Find the targets of pending links: below first, since there they were when the link was made."""
-        target_of: dict[int, int] = {}
-        for link in self._links:
-            if link.inode not in target_of:
-                path = self._components(link.target.lstrip(b"/"), link.member)
-                target_of[link.inode] = self._find(lower, path) or self._find(self.root, path)
-        for link in self._links:
-            seen: set[int] = set()
-            inode = link.inode
-            while inode in self._reserved and inode not in seen:
-                seen.add(inode)
-                inode = target_of[inode]
-            target_of.update(dict.fromkeys(seen, inode))
-            if not inode or inode in self._reserved:
-                raise self._reader.error(link.member, f"hard link to nothing: {show(link.target)}")
-            if inode in self._children:
-                raise self._reader.error(link.member, f"hard link to the directory {show(link.target)}")
-            names = self._children.get(link.directory, {})
-            if names.get(link.name) == link.inode:
-                names[link.name] = inode
 
     def _describe_root(self, member: Member) -> None:
         inode = self._inodes.add(member, self._layer) if member.mode else 0
         if inode not in self._children:
-            raise self._reader.error(member.name, "the root of the image must be a directory")
-        self._inodes.describe(self.root, inode)
-        del self._children[inode]
-        self._implied.discard(self.root)
+            raise WalkError("the root of the image must be a directory")
+        self._describe(self._root, inode)
 
-    def _mark(self, member: Member, path: Path) -> None:
+    def _describe(self, directory: int, inode: int) -> None:
+        """Give a directory that is there the attributes of a new one, which is not needed any more."""
+        self._inodes.describe(directory, inode)
+        del self._children[inode]
+        self._touched.add(directory)
+
+    def _mark(self, path: Path) -> None:
+        """A whiteout or an opaque mark. Where its directory is not there, it hides nothing and makes nothing."""
         if any(part.startswith(AUFS) and part != OPAQUE for part in path):
             return
-        name = path.pop()
+        mark = path.pop()
         if any(part.startswith(WHITEOUT) for part in path):
-            raise self._reader.error(member.name, "a member below a whiteout")
-        hidden = name[len(WHITEOUT) :]
-        if name == OPAQUE:
-            self._opaque.append(path)
-        elif hidden in (b"", b".", b".."):
-            raise self._reader.error(member.name, "a whiteout of no name")
-        else:
-            self._whiteouts.append([*path, hidden])
+            raise WalkError("a member below a whiteout")
+        name = mark[len(WHITEOUT) :]
+        if name in _UNUSUAL:
+            raise WalkError("a whiteout of no name")
+        directory = self._walk(path).inode
+        self._parent = None
+        if mark == OPAQUE:
+            self._clear(directory)
+            return
+        names = self._children.get(directory, {})
+        inode = names.get(name, 0)
+        if self._own(directory, name, inode):
+            self._clear(inode)
+        elif inode:
+            del names[name]
+
+    def _own(self, directory: int, name: bytes, inode: int) -> bool:
+        """Whether this layer has this name: made it, described it, or put something below it."""
+        return inode >= self._first or inode in self._touched or (directory, name) in self._linked
+
+    def _clear(self, inode: int) -> None:
+        """Remove from a directory, at any depth, what is not this layer's."""
+        todo = [inode]
+        while todo:
+            directory = todo.pop()
+            if directory >= self._first or directory in self._cleared or directory not in self._children:
+                continue
+            self._cleared.add(directory)
+            names = self._children[directory]
+            self._children[directory] = {
+                name: inode for name, inode in names.items() if self._own(directory, name, inode)
+            }
+            todo += self._children[directory].values()
 
     def _directory(self, path: Path) -> int:
-        """The layer's directory at `path`, implied where no member made it.
+        """The directory at `path`, what is missing of it made."""
+        walk = self._walk(path)
+        for depth, inode in enumerate(walk.inodes):
+            if not inode:
+                made = walk.inodes[depth] = self._inodes.add_directory()
+                self._children[walk.inodes[depth - 1]][walk.names[depth]] = made
+            elif inode not in self._children:
+                raise WalkError(f"{show(b'/'.join(walk.names[1 : depth + 1]))} is no directory")
+        self._touched.update(walk.inodes)
+        return walk.inode
 
-        What stands in the way and is no directory gives way, symbolic links too: they are never followed.
-        """
-        at = self.root
-        for name in path:
-            names = self._children[at]
-            at = names.get(name, 0)
-            if at not in self._children:
-                at = names[name] = self._inodes.add_directory()
-                self._implied.add(at)
-        return at
+    def _walk(self, path: Path) -> Walk:
+        return Walk(self._inodes, self._root, path)
 
-    def _find(self, root: int, path: Path) -> int:
-        """The inode at `path` below `root`, or 0."""
-        at = root
-        for name in path:
-            at = self._children.get(at, {}).get(name, 0)
-        return at
 
-    def _components(self, path: bytes, member: bytes | None = None) -> Path:
-        name = path if member is None else member
-        if path.startswith(b"/") and path.strip(b"/"):
-            raise self._reader.error(name, "an absolute name")
-        parts = [part for part in path.split(b"/") if part and part != b"."]
-        for part in parts:
-            if part == b"..":
-                raise self._reader.error(name, '".." in a name')
-            if len(part) > 255:
-                raise self._too_long(name)
-        return parts
-
-    def _too_long(self, name: bytes) -> LayerError:
-        return self._reader.error(name, "a component of more than 255 bytes")
+def _components(path: bytes) -> Path:
+    """The parts of a member's or a hard link target's name."""
+    if path.startswith(b"/") and path.strip(b"/"):
+        raise WalkError("an absolute name")
+    parts = split(path)
+    if b".." in parts:
+        raise WalkError('".." in a name')
+    if any(len(part) > 255 for part in parts):
+        raise WalkError("a component of more than 255 bytes")
+    return parts

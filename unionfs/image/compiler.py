@@ -50,14 +50,13 @@ def _merge(inodes: Inodes, layers: list[str], progress: Progress) -> tuple[list[
         try:
             size = os.fstat(fd).st_size
             reader = LayerReader(fd, layer)
-            changeset = Changeset(inodes, reader, number)
+            changeset = Changeset(inodes, reader, number, root)
             for count, member in enumerate(reader):
                 changeset.add(member)
                 if count % _BETWEEN_REPORTS == 0:
                     progress(done + member.end, total)
         finally:
             os.close(fd)
-        root = changeset.apply(root)
         sizes.append(size)
         done += size
         progress(done, total)

@@ -59,10 +59,6 @@ class Inodes:
         self.children[inode] = {}
         return inode
 
-    def reserve(self) -> int:
-        """A number that stands for an inode not known yet."""
-        return self._append(0, 0, 0, 0, 0, 0, (0, 0), (0, 0))
-
     def describe(self, inode: int, like: int) -> None:
         """Give a directory the attributes of another."""
         at, source = inode * ATTR_SIZE, like * ATTR_SIZE
