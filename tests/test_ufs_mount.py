@@ -40,7 +40,8 @@ def test_changes_go_to_the_upper_and_survive_a_remount(user: User, layers: Path,
     mount = ["ufs-mount", "--engine", engine, "-o", options, "merged"]
     user.run(mount, check=True, cwd=layers)
     try:
-        script = "cd merged; cat etc/motd; rm etc/gone; echo more >> etc/motd; mv etc/old etc/new; chmod 600 etc/new/file"
+        script = "cd merged; cat etc/motd; rm etc/gone; echo more >> etc/motd; mv etc/old etc/new"
+        script += "; chmod 600 etc/new/file"
         assert user.run(["sh", "-ec", script], check=True, cwd=layers).stdout == "top\n"
     finally:
         unmount(user, merged)
