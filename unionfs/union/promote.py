@@ -189,6 +189,8 @@ class Promotion(Reading):
 
     def _promote_special(self, id: int, attr: wire.Attr) -> Node:
         """Symbolic links, fifos, sockets and devices."""
+        if stat.S_ISCHR(attr.mode) and not attr.rdev:
+            raise error(errno.EPERM)  # an image may have the device 0:0, but in an upper it is a whiteout
         temporary = self.upper.temporary()
         work = self.upper.work
         if stat.S_ISLNK(attr.mode):
