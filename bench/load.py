@@ -4,9 +4,9 @@
     bench/load.py [--runs 5] [IMAGE.tar ...]
 
 IMAGE is a docker-archive or oci-archive; without one, images are made from this machine's /usr: five layers,
-plain (docker-archive) and gzip (oci-archive); Debian's umoci does not know zstd. Both sides start from an empty store, alternate in one run
-and leave what they wrote to the disk's cache; skopeo syncs its blobs to disk and so does `ufs load`, umoci does
-not sync what it unpacks. Prints one JSON object: medians and all times in seconds.
+plain (docker-archive) and gzip (oci-archive); Debian's umoci does not know zstd. Both sides start from an empty
+store and alternate in one run. skopeo syncs its blobs to disk and so does `ufs load`; umoci does not sync what it
+unpacks. Prints one JSON object: medians and all times in seconds.
 """
 
 from __future__ import annotations

@@ -92,7 +92,20 @@ def _host_tree(host: HostImage) -> Tree:
     Each such server passes over the mounts that are older than its own look at them, which comes after its own
     mounting. So of two servers at least one passes over the other, and neither can wait for the other in a circle.
     """
-    return host.open_tree(tuple(os.fsencode(point) for point, source in ufs_mounts() if source != _OF_IMAGE))
+    points = [point for point, source in ufs_mounts() if source != _OF_IMAGE and _reachable(point)]
+    return host.open_tree(tuple(map(os.fsencode, points)))
+
+
+def _reachable(point: str) -> bool:
+    """Whether this user can get to a mount point at all; if not, neither can the server."""
+    try:
+        os.stat(os.path.dirname(point))
+    except OSError as error:
+        # No permission above it; unmounted and removed since it was listed; below the mount of a dead server.
+        if error.errno in (errno.EACCES, errno.ENOENT, errno.ENOTCONN):
+            return False
+        raise
+    return True
 
 
 def _mount(target: str, source: str) -> int:

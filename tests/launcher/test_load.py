@@ -87,7 +87,7 @@ def test_the_store_is_a_layout_for_other_tools(store: Store, tmp_path: Path) -> 
     found = subprocess.run(["skopeo", "inspect", f"oci:{image}"], check=True, stdout=subprocess.PIPE)
     assert len(json.loads(found.stdout)["Layers"]) == 2
     unpack = ["umoci", "unpack", *(["--rootless"] if os.geteuid() else []), "--image", image]
-    subprocess.run([*unpack, tmp_path / "bundle"], check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    subprocess.run([*unpack, tmp_path / "bundle"], check=True, capture_output=True)
     assert (tmp_path / "bundle/rootfs/etc/shared").read_text() == "second"
 
 
@@ -166,9 +166,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize(("annotations", "names"), NAMES)
-def test_names_from_annotations(
-    store: Store, tmp_path: Path, annotations: dict[str, str], names: list[str]
-) -> None:
+def test_names_from_annotations(store: Store, tmp_path: Path, annotations: dict[str, str], names: list[str]) -> None:
     files: archives.Files = {}
     entry = archives.image(files, [archives.FIRST]) | {"annotations": annotations}
     (tmp_path / "mine.tar").write_bytes(archives.tar(archives.layout(files, [entry])))

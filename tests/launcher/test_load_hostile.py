@@ -189,7 +189,7 @@ def test_truncated_anywhere(store: Store, tmp_path: Path, kind: str, compression
     path = tmp_path / "image.tar"
     for end in range(0, used - 512, 1536):
         path.write_bytes(data[: end + 100])
-        with pytest.raises(UfsError, match="truncated|damaged|not in the archive|holds no image|ends early|not in"):
+        with pytest.raises(UfsError, match=r"truncated|damaged|not in the archive|holds no image|ends early|not in"):
             load(str(path), store)
     assert state(store) == before
 
