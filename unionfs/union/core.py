@@ -250,8 +250,10 @@ class Core:
             if failure.errno == errno.ENODATA or failure.errno in upper.NO_XATTR:
                 return 0
             raise
-        number = int(mark) if mark.isdigit() else 0
-        return number if ROOT < number < FIRST_UPPER else 0
+        number = int(mark) if mark.isdigit() and len(mark) <= 20 else 0
+        # A row is its own number; live directories of several devices use all 64 bits.
+        limit = FIRST_UPPER if self.tree.stable else 1 << 64
+        return number if ROOT < number < limit else 0
 
     def _new_file(self, id: int, ino: int, where: tuple[Directory, bytes] | None) -> Node:
         node = Node(id, ino, where)
