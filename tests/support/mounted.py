@@ -9,10 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.support.waiting import settles
+from unionfs import syscalls
 from unionfs.fuse import mount
 from unionfs.open import open_union
 from unionfs.serve import serve
 from unionfs.tree import Tree
+
+_MS_REMOUNT = 32
 
 
 class Mounted:
@@ -63,6 +66,11 @@ class Mounted:
             os.write(2, traceback.format_exc().encode())
         finally:
             os._exit(status)
+
+    def forget(self) -> None:
+        """Make the kernel forget all names and files that are not in use, as it does when memory is short."""
+        # Remounting shrinks the file system's dentry cache (reconfigure_super() in fs/super.c). Root only.
+        syscalls.mount(b"ufs", os.fsencode(self.target), b"fuse.ufs", _MS_REMOUNT, b"")
 
     def unmount(self) -> None:
         """Unmount and wait for the server, which must have had nothing to complain about."""
