@@ -131,7 +131,7 @@ def to_be_replaced(root: Path) -> None:
     """What the layers above delete and replace."""
     for name in ("deleted/file", "deleted/tree/a/b", "deleted/link-target", "turned/dir-to-file/inner"):
         write(root / name, name)
-    for name in ("dir-to-link/inner", "file-to-dir", "file-to-link", "link-target/target", "content", "metadata"):
+    for name in ("dir-to-link/inner", "file-to-dir", "file-to-link", "link-target/inner", "content", "metadata"):
         write(root / "turned" / name, name)
     (root / "turned/link-to-dir").symlink_to("link-target")
     (root / "turned/link-to-file").symlink_to("content")
@@ -151,7 +151,7 @@ def replaced(root: Path) -> None:
     for name in ("file-to-dir", "file-to-link", "link-to-dir", "link-to-file", "content"):
         (turned / name).unlink()
     write(turned / "dir-to-file", "now a file")
-    # umoci writes a whiteout of dir-to-link/inner after the link; unpacking, it would delete link-target/inner too.
+    # umoci writes a whiteout of dir-to-link/inner after the link; unpacked, it deletes link-target/inner instead.
     (turned / "dir-to-link").symlink_to("link-target")
     write(turned / "file-to-dir/inner", "now in a directory")
     (turned / "file-to-link").symlink_to("content")
