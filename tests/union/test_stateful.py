@@ -188,7 +188,14 @@ class Comparison(RuleBasedStateMachine):
 
     @rule(path=PATHS, size=SIZES)
     def truncate(self, path: str, size: int) -> None:
-        self.both(lambda base: os.truncate(base / path, size) if not _is_fifo(base / path) else None)
+        def call(base: Path) -> None:
+            info = (base / path).stat()
+            # To the size that there is: a local disk changes st_mtime. The kernel's fuse_do_setattr() with the
+            # writeback cache, which owns that time, does not.
+            if info.st_size != size and not stat.S_ISFIFO(info.st_mode):
+                os.truncate(base / path, size)
+
+        self.both(call)
 
     @rule(path=PATHS)
     def stat_by_name(self, path: str) -> None:
@@ -240,7 +247,7 @@ class Comparison(RuleBasedStateMachine):
 
     @rule(slot=SLOTS, size=SIZES)
     def ftruncate(self, slot: int, size: int) -> None:
-        self.on_slot(slot, lambda fd: os.ftruncate(fd, size))
+        self.on_slot(slot, lambda fd: os.ftruncate(fd, size) if os.fstat(fd).st_size != size else None)
 
     @rule(slot=SLOTS)
     def fstat(self, slot: int) -> None:
@@ -328,7 +335,7 @@ def test_mount_and_plain_directory_do_the_same(tmp_path: Path, lower: str, engin
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=EXAMPLES or (50 if engine == "direct" else 20),
+            max_examples=EXAMPLES or (40 if engine == "direct" else 15),
             stateful_step_count=60 if EXAMPLES else 40,
             derandomize=not EXAMPLES,
             database=None,
