@@ -10,6 +10,13 @@ import traceback
 from collections.abc import Callable
 from types import FrameType
 
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def hold_signals() -> None:
+    """To be called before mounting: a signal that ends the server waits until `run` can unmount for it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+
 
 def run(
     serve: Callable[[Callable[[], None]], None], unmount: Callable[[], None], foreground: bool = False
@@ -26,6 +33,7 @@ def run(
     answered, answer = os.pipe()
     pid = os.fork()
     if pid:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
         os.close(answer)
         with os.fdopen(answered, "rb") as pipe:
             if not pipe.read(1):
@@ -68,8 +76,9 @@ def _end_on_signals(unmount: Callable[[], None]) -> None:
                 os._exit(0)
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that child needs no waiting for
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in _ENDING:
         signal.signal(number, end)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
 
 
 def _leave_streams() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -66,7 +67,7 @@ def describe(error: Exception) -> str:
 
 
 def _mount(options: Options, target: str, engine: str, foreground: bool) -> None:
-    from unionfs.background import run
+    from unionfs.background import hold_signals, run
     from unionfs.directories import DirectoryStack
     from unionfs.fuse import mount
     from unionfs.open import open_union
@@ -76,11 +77,15 @@ def _mount(options: Options, target: str, engine: str, foreground: bool) -> None
     squash = None
     if options.squash_uid is not None or options.squash_gid is not None:
         squash = options.squash_uid or 0, options.squash_gid or 0
+    target = os.path.realpath(target)
     if not os.path.isdir(target):
-        raise OSError(20, "the target is not a directory", target)
-    union = open_union(DirectoryStack(lower), options.upper, options.work, squash)
+        raise OSError(errno.ENOTDIR, "the target is not a directory", target)
+    # The mount may lie below a lower directory: the server must not wait for itself.
+    tree = DirectoryStack(lower, skip=[os.fsencode(target)])
+    union = open_union(tree, options.upper, options.work, squash)
     read_only = options.read_only or options.upper is None
     source = "ufs"
+    hold_signals()
     if os.geteuid() == 0:
         fd = mount.open_device()
         mount.mount(fd, target, source=source, read_only=read_only)

@@ -110,8 +110,10 @@ def _reachable(point: str) -> bool:
 
 def _mount(target: str, source: str) -> int:
     """Mount on `target` as root or by fusermount3; the descriptor to serve."""
+    from unionfs.background import hold_signals
     from unionfs.fuse import mount as fuse
 
+    hold_signals()
     if os.geteuid() == 0:
         fd = fuse.open_device()
         try:

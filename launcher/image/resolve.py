@@ -75,7 +75,11 @@ class HostImage:
         self._store = store
         environment = [f"PATH={_HOST_PATH}"]
         environment += [f"{name}={os.environ[name]}" for name in _INHERITED if name in os.environ]
-        self.config = ImageConfig(Platform("linux", os.uname().machine), [], cmd=[_shell()], env=environment)
+        environment.append(f"HOME={os.path.expanduser('~')}")
+        # As on the host itself: a program that works on a copy of somebody's files begins where they are.
+        self.config = ImageConfig(
+            Platform("linux", os.uname().machine), [], cmd=[_shell()], env=environment, working_dir=_here()
+        )
 
     def open_tree(self, skip: tuple[bytes, ...] = ()) -> Tree:
         """Live directories. `skip` are absolute paths that must not even be looked at: see DirectoryStack."""
@@ -122,7 +126,20 @@ def find(name: str, records: list[Record]) -> Record | None:
     if len(matches) > 1:
         ids = ", ".join(sorted(image[:12] for image in matches))
         raise UfsError(f"{name!r} is the beginning of several image ids: {ids}; give more digits", _FAILED)
-    return next(iter(matches.values()), None)
+    if matches:
+        return next(iter(matches.values()))
+    is_short = wanted is not None and wanted.digest is None and "/" not in name
+    return _by_last_component(wanted, records) if wanted is not None and is_short else None
+
+
+def _by_last_component(wanted: reference.Reference, records: list[Record]) -> Record | None:
+    """The one image of another registry that has this short name, as podman's ``localhost/NAME``; None for several."""
+    last = wanted.repository.rpartition("/")[2]
+    named = [(record, reference.parse(record.name)) for record in records if record.name]
+    found = [
+        record for record, have in named if have.repository.rpartition("/")[2] == last and have.tag == wanted.tag
+    ]
+    return found[0] if len(found) == 1 else None
 
 
 def unknown(name: str, records: list[Record]) -> UfsError:
@@ -165,6 +182,14 @@ def _of_path(path: str, store: Store) -> StoredImage:
         raise UfsError(f"{path} holds {len(images)} images; ufs load it and give the name of one", _FAILED)
     record = next(iter(images.values()))
     return StoredImage(store, record, path)
+
+
+def _here() -> str:
+    """The current directory, or / where it is gone."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return "/"
 
 
 def _shell() -> str:

@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import stat
+from collections.abc import Mapping
 
 from unionfs import syscalls
 
@@ -67,15 +68,25 @@ def fusermount(target: str | bytes, options: list[str]) -> int:
         environment = {**os.environ, "_FUSE_COMMFD": str(theirs.fileno())}
         command = [helper, "-o", ",".join(["subtype=ufs", *options]), "--", os.fsdecode(target)]
         os.set_inheritable(theirs.fileno(), True)
-        pid = os.posix_spawn(helper, command, environment)
+        said = _run(command, environment)
         theirs.close()
         fd = _receive(ours)
-        _, status = os.waitpid(pid, 0)
     if fd < 0:
-        code = os.waitstatus_to_exitcode(status)
-        message = f"fusermount3 could not mount {os.fsdecode(target)} (status {code}); it said why above"
-        raise MountError(errno.EPERM, message)
+        raise MountError(errno.EPERM, f"cannot mount {os.fsdecode(target)}: {said or 'fusermount3 does not say why'}")
     return fd
+
+
+def _run(command: list[str], environment: Mapping[str, str]) -> str:
+    """Run the helper to its end; what it said on stderr, as one line. Its status says no more than that."""
+    reading, writing = os.pipe()
+    # With no signal blocked, whatever this process holds back while it mounts.
+    actions = [(os.POSIX_SPAWN_DUP2, writing, 2)]
+    pid = os.posix_spawn(command[0], command, environment, file_actions=actions, setsigmask=[])
+    os.close(writing)
+    with os.fdopen(reading, errors="replace") as stream:
+        said = " ".join(stream.read().split())
+    os.waitpid(pid, 0)
+    return said.removeprefix("/usr/bin/").removeprefix("fusermount3: ")
 
 
 def _receive(channel: socket.socket) -> int:
@@ -95,12 +106,9 @@ def unmount(target: str | bytes) -> None:
         syscalls.umount2(os.fsencode(target), syscalls.MNT_DETACH)
     except PermissionError:
         helper = _helper()
-        pid = os.posix_spawn(helper, [helper, "-u", "-z", "--", os.fsdecode(target)], os.environ)
-        _, status = os.waitpid(pid, 0)
-        code = os.waitstatus_to_exitcode(status)
-        if code:
-            message = f"fusermount3 could not unmount {os.fsdecode(target)} (status {code})"
-            raise MountError(errno.EPERM, message) from None
+        said = _run([helper, "-u", "-z", "--", os.fsdecode(target)], os.environ)
+        if said:
+            raise MountError(errno.EPERM, f"cannot unmount {os.fsdecode(target)}: {said}") from None
 
 
 def _helper() -> str:
