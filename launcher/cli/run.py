@@ -14,7 +14,10 @@ from launcher.cli import options
 from launcher.errors import UfsError
 
 if TYPE_CHECKING:
+    from launcher.container.config import Config
+    from launcher.container.lifecycle import Container
     from launcher.image.resolve import Image
+    from launcher.sandbox.idmap import IdMap
     from launcher.sandbox.spec import Spec
 
 
@@ -39,10 +42,11 @@ def main() -> None:
 
 def run(parsed: options.Parsed) -> int:
     """Run a container to its end; the exit status. Raises `UfsError` where the launcher failed."""
-    from launcher.container import lifecycle, state
+    # All before the container exists: a kill between its creation and the first fork leaves it to be swept.
+    from launcher.container import etc, lifecycle, state
     from launcher.image.resolve import resolve
     from launcher.image.store import Store
-    from launcher.sandbox import launch
+    from launcher.sandbox import capabilities, idmap, launch
     from launcher.sandbox.monitor import warn
 
     values = parsed.values
@@ -50,12 +54,14 @@ def run(parsed: options.Parsed) -> int:
         raise UfsError("the input device is not a TTY; without one leave -t out", 125)
     store = Store()
     image = resolve(parsed.image, store)
-    ids, notice = _ids()
+    ids, notice = idmap.choose()
     if notice:
         warn(notice)
     wanted = _config(parsed, image, ids)
+    kept = capabilities.chosen(tuple(values["cap_add"]), tuple(values["cap_drop"]))
     container, lock = lifecycle.create(store.root, wanted)
-    spec = _prepare(parsed, container)
+    etc.write(container.directory, container.config.hostname)
+    spec = _spec(values, container, kept)
 
     def prepared(pid: int, server: int, created: list[str]) -> None:
         state.write(container.directory, state.Running(lifecycle.now(), pid, server, created))
@@ -72,13 +78,7 @@ def run(parsed: options.Parsed) -> int:
     return status
 
 
-def _ids() -> Any:
-    from launcher.sandbox import idmap
-
-    return idmap.choose()
-
-
-def _config(parsed: options.Parsed, image: Image, ids: Any) -> Any:
+def _config(parsed: options.Parsed, image: Image, ids: IdMap) -> Config:
     from launcher.container import config, lifecycle, names, settings
 
     values, defaults = parsed.values, image.config
@@ -97,20 +97,18 @@ def _config(parsed: options.Parsed, image: Image, ids: Any) -> Any:
         working_directory=settings.working_directory(defaults.working_dir, values["workdir"]),
         user=values["user"] if values["user"] is not None else defaults.user,
         hostname=hostname,
-        volumes=[list(settings.volume(text)) for text in values["volume"]],
+        volumes=[settings.volume(text) for text in values["volume"]],
         read_only=values["read_only"],
         remove=values["remove"],
         ids=ids,
     )
 
 
-def _prepare(parsed: options.Parsed, container: Any) -> Spec:
-    from launcher.container import etc
-    from launcher.sandbox import capabilities, terminal
-    from launcher.sandbox.spec import Spec, Volume
+def _spec(values: dict[str, Any], container: Container, kept: frozenset[int]) -> Spec:
+    from launcher.sandbox import terminal
+    from launcher.sandbox.spec import Spec
 
-    values, made = parsed.values, container.config
-    etc.write(container.directory, made.hostname)
+    made = container.config
     return Spec(
         id=made.id,
         directory=container.directory,
@@ -119,9 +117,9 @@ def _prepare(parsed: options.Parsed, container: Any) -> Spec:
         working_directory=made.working_directory,
         user=made.user,
         hostname=made.hostname,
-        volumes=[Volume(*volume) for volume in made.volumes],
+        volumes=made.volumes,
         ids=made.ids,
-        capabilities=capabilities.chosen(tuple(values["cap_add"]), tuple(values["cap_drop"])),
+        capabilities=kept,
         engine=values["engine"] or "direct",
         read_only=made.read_only,
         interactive=values["interactive"],
@@ -132,7 +130,7 @@ def _prepare(parsed: options.Parsed, container: Any) -> Spec:
     )
 
 
-def _finish(container: Any, status: int, failure: UfsError | None) -> None:
+def _finish(container: Container, status: int, failure: UfsError | None) -> None:
     """Record the end. What is to go the server has removed, unless it was killed."""
     from launcher.container import lifecycle, state
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from launcher.container import state
 from launcher.sandbox.idmap import IdMap, Range
+from launcher.sandbox.spec import Volume
 
 
 class Config(NamedTuple):
@@ -22,7 +23,7 @@ class Config(NamedTuple):
     working_directory: str
     user: str
     hostname: str
-    volumes: list[list[object]]  # source, target, read-only
+    volumes: list[Volume]
     read_only: bool
     remove: bool
     ids: IdMap
@@ -40,4 +41,5 @@ def read(directory: str) -> Config:
         fields: dict[str, Any] = json.load(stream)
     way, uids, gids = fields.pop("ids")
     ranges = [tuple(Range(*numbers) for numbers in side) for side in (uids, gids)]
-    return Config(**fields, ids=IdMap(way, ranges[0], ranges[1]))
+    volumes = [Volume(*volume) for volume in fields.pop("volumes")]
+    return Config(**fields, volumes=volumes, ids=IdMap(way, ranges[0], ranges[1]))

@@ -8,6 +8,8 @@ import signal
 import socket
 import sys
 
+import prctl
+
 from launcher.errors import UfsError
 from launcher.sandbox import capabilities, command, rootfs, seccomp, syscalls, terminal, user
 from launcher.sandbox.protocol import Channel, PeerGone
@@ -102,8 +104,6 @@ def _die_with_launcher(channel: Channel) -> None:
 
     A parent in another pid namespace has no pid here, so its end before the call shows on the channel only.
     """
-    import prctl
-
     prctl.set_pdeathsig(signal.SIGKILL)
     watch = select.poll()
     watch.register(channel, select.POLLIN | select.POLLHUP)
@@ -144,8 +144,6 @@ def _become(spec: Spec) -> dict[str, str]:
     capabilities.limit_bounding(spec.capabilities)
     user.become(who, spec.ids)
     capabilities.limit_held(spec.capabilities)
-    import prctl
-
     prctl.set_no_new_privs(1)
     syscalls.install_seccomp(seccomp.program(spec.capabilities, pretend=spec.ids.single))
     return {"HOME": who.home, **spec.environment}
@@ -161,8 +159,6 @@ def _reset_signals() -> None:
 
 def _fork_under_init(channel: Channel, has_terminal: bool) -> None:
     """With --init: return in a child, and stay behind as the process 1 that forwards signals and reaps."""
-    import prctl
-
     every = signal.valid_signals()
     signal.pthread_sigmask(signal.SIG_BLOCK, every)
     child = os.fork()

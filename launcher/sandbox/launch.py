@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 
+import prctl
+
 from launcher.container.removal import remove_tree
 from launcher.errors import UfsError
 from launcher.sandbox import init, namespaces, server, signals
@@ -23,8 +25,6 @@ def run(spec: Spec, image: TreeSource, lock: int, prepared: Prepared) -> int:
 
     Raises `UfsError` when it could not be started or lost its file system. No process of it is left on return.
     """
-    import prctl
-
     prctl.set_child_subreaper(1)
     init_end, server_end = Channel.pair("container's first process", "file system server")
 
