@@ -13,7 +13,6 @@ are served again when it is finished.
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import select
 from collections import deque
@@ -26,8 +25,6 @@ from unionfs.union import Busy, Job, Later, SetAttr, Union
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
-
-log = logging.getLogger(__name__)
 
 MAX_WRITE = 1 << 20
 BUFFER = MAX_WRITE + 4096
@@ -114,7 +111,9 @@ class Direct:
         except Busy as busy:
             self._park(busy.job, message)
         except Exception:  # whatever it is, the mount has to live on
-            log.exception("request %d (opcode %d) for node %d", unique, opcode, node)
+            import logging
+
+            logging.getLogger(__name__).exception("request %d (opcode %d) for node %d", unique, opcode, node)
             self._reply(unique, errno.EIO)
         else:
             if answer is None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import array
 import errno
 import os
-import shutil
-import socket
 import stat
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from unionfs import syscalls
+
+if TYPE_CHECKING:  # for fusermount3 only, which a container does not need
+    import socket
 
 DEVICE = "/dev/fuse"
 
@@ -62,6 +63,8 @@ def mount(
 
 def fusermount(target: str | bytes, options: list[str]) -> int:
     """Mount with fusermount3 and return the descriptor to serve (mount.fuse3(8))."""
+    import socket
+
     helper = _helper()
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -90,6 +93,9 @@ def _run(command: list[str], environment: Mapping[str, str]) -> str:
 
 
 def _receive(channel: socket.socket) -> int:
+    import array
+    import socket
+
     size = array.array("i").itemsize
     _, ancillary, _, _ = channel.recvmsg(1, socket.CMSG_SPACE(size))
     for level, kind, data in ancillary:
@@ -112,6 +118,8 @@ def unmount(target: str | bytes) -> None:
 
 
 def _helper() -> str:
+    import shutil
+
     helper = shutil.which("fusermount3")
     if helper is None:
         message = "mounting as an ordinary user needs fusermount3: install the package fuse3"

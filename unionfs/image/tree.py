@@ -9,8 +9,7 @@ import struct
 import sys
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from types import TracebackType
+from typing import TYPE_CHECKING
 
 from unionfs.fuse import wire
 from unionfs.image.format import (
@@ -31,6 +30,10 @@ from unionfs.image.format import (
     Place,
 )
 from unionfs.tree import Entry, Run
+
+if TYPE_CHECKING:  # not on the way of every start
+    from pathlib import Path
+    from types import TracebackType
 
 _SIZE = struct.Struct("<Q")
 _MASK = (1 << 64) - 1
