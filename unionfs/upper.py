@@ -137,8 +137,6 @@ class Upper:
         """A descriptor for reading and writing of a node that was just made; owned from now on."""
         self._files.put(node.id, fd)
 
-    # The root of the tree and plain directories share these.
-
     def adopt_root(self, root: Directory) -> None:
         """The node that stands for the upper directory itself."""
         root.fd = self.root
@@ -170,7 +168,7 @@ class Upper:
     def publish(self, temporary: bytes, directory: Directory, name: bytes, over_mark: bool) -> None:
         """Move a finished temporary to its place; `over_mark`: a whiteout is there, and goes."""
         place = self.directory(directory)
-        if over_mark and _exists(place, name):
+        if over_mark and whiteout.exists(place, name):
             # A directory cannot be renamed over a device, so the two change places in one step.
             syscalls.renameat2(self.work, temporary, place, name, syscalls.RENAME_EXCHANGE)
             os.unlink(temporary, dir_fd=self.work)
@@ -185,18 +183,13 @@ class Upper:
 
     def discard_if_there(self, temporary: bytes) -> None:
         """The same on the way out of a failure, when it may not have been made or have been published."""
-        if _exists(self.work, temporary):
+        if whiteout.exists(self.work, temporary):
             self.discard(temporary)
 
     @staticmethod
     def remove(dir_fd: int, name: bytes) -> None:
         """Take back something that was only just made and that nobody has seen."""
         _remove_tree(dir_fd, name)
-
-    @staticmethod
-    def exists(dir_fd: int, name: bytes) -> bool:
-        """Whether the directory has the name on disk, be it a mark."""
-        return _exists(dir_fd, name)
 
     def remove_directory(self, directory: Directory, name: bytes) -> None:
         """Remove a directory that shows no entries. It may hold marks: then out of sight first."""
@@ -254,11 +247,6 @@ class Upper:
                 return None
             raise
 
-    @staticmethod
-    def set_xattr(fd: int, name: str, value: bytes) -> None:
-        """Set an xattr by descriptor, which may be O_PATH."""
-        os.setxattr(b"/proc/self/fd/%d" % fd, name, value)
-
     def set_mark(self, node: Node, mark: str, value: bytes) -> None:
         """Set an xattr; raises where the file system has none."""
         path, follow = self.path(node)
@@ -276,14 +264,6 @@ def _subdirectory(base: int, name: bytes) -> int:
     with contextlib.suppress(FileExistsError):  # from an earlier mount
         os.mkdir(name, 0o700, dir_fd=base)
     return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=base)
-
-
-def _exists(directory: int, name: bytes) -> bool:
-    try:
-        os.stat(name, dir_fd=directory, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def _open_data(path: bytes, flags: int) -> int:

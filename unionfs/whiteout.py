@@ -113,7 +113,7 @@ def is_opaque(dirfd: int) -> bool:
 
 def has_opaque_name(dirfd: int) -> bool:
     """Whether the directory holds ``.wh..wh..opq``."""
-    return _exists(dirfd, OPAQUE_NAME)
+    return exists(dirfd, OPAQUE_NAME)
 
 
 def probe(dirfd: int, name: bytes, *, aufs: bool = True, xwhiteouts: bool = False) -> os.stat_result | Whiteout | None:
@@ -136,7 +136,7 @@ def probe(dirfd: int, name: bytes, *, aufs: bool = True, xwhiteouts: bool = Fals
 
 def is_marked(dirfd: int, name: bytes) -> bool:
     """Whether ``.wh.NAME`` is in the directory: NAME, where the same layer has it, hides those below."""
-    return len(name) <= 255 - len(PREFIX) and _exists(dirfd, PREFIX + name)
+    return len(name) <= 255 - len(PREFIX) and exists(dirfd, PREFIX + name)
 
 
 def is_xwhiteout(dirfd: int, name: bytes, status: os.stat_result) -> bool:
@@ -253,7 +253,8 @@ def _xattr(where: bytes, name: str) -> bytes | None:
         raise
 
 
-def _exists(dirfd: int, name: bytes) -> bool:
+def exists(dirfd: int, name: bytes) -> bool:
+    """Whether a directory has a name on disk, be it a mark."""
     try:
         os.stat(name, dir_fd=dirfd, follow_symlinks=False)
     except FileNotFoundError:

@@ -133,12 +133,11 @@ class Namespace(Promotion):
     def _enter(self, place: Vacancy, status: os.stat_result, is_directory: bool) -> tuple[bytes, Node]:
         ino = self.tree.foreign_ino(self.upper.device, status.st_ino)
         where = place.directory, place.name
+        node = Node(self.new_id(), ino, where)
         if is_directory:
-            node: Node = Directory(self.new_id(), ino, where, 0)
-            node.names = {}  # type: ignore[attr-defined]
-            self.note_directory(node, status)  # type: ignore[arg-type]
-        else:
-            node = Node(self.new_id(), ino, where)
+            node = directory = Directory(node.id, ino, where, 0)
+            directory.names = {}
+            self.note_directory(directory, status)
         self.nodes[node.id] = node
         place.directory.set(place.name, node.id, place.in_tree)
         node.lookups = 1

@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 
-from unionfs import syscalls
+from unionfs import syscalls, whiteout
 from unionfs.fuse import wire
 from unionfs.nodes import WHITEOUT, Directory, Node
 from unionfs.tree import ROOT
@@ -99,7 +99,7 @@ class Renaming(Namespace):
         old_fd = upper.directory(old)  # The second may have pushed the first out, if it had to be reopened.
         leave = not old.is_extra(name)
         over_mark = self.names(new).get(newname) == WHITEOUT
-        if over_mark and isinstance(node, Directory) and upper.exists(new_fd, newname):
+        if over_mark and isinstance(node, Directory) and whiteout.exists(new_fd, newname):
             # A directory cannot be renamed over a device: they change places.
             syscalls.renameat2(old_fd, name, new_fd, newname, syscalls.RENAME_EXCHANGE)
             if not leave:
@@ -118,11 +118,8 @@ class Renaming(Namespace):
         os.mkdir(temporary, 0o700, dir_fd=upper.work)
         try:
             if in_tree:
-                own = os.open(temporary, os.O_PATH | os.O_CLOEXEC, dir_fd=upper.work)
-                try:
-                    upper.set_xattr(own, "user.overlay.opaque", b"y")
-                finally:
-                    os.close(own)
+                # Not by the writer, whose other form is a file: then it would not be empty.
+                os.setxattr(whiteout.path(upper.work, temporary), "user.overlay.opaque", b"y")
             place = upper.directory(parent)
             syscalls.renameat2(upper.work, temporary, place, name, syscalls.RENAME_EXCHANGE)
         finally:
