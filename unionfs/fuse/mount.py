@@ -66,6 +66,7 @@ def fusermount(target: str | bytes, options: list[str]) -> int:
     import socket
 
     helper = _helper()
+    os.close(open_device())  # the helper opens it with this user's rights, too, but does not say what to do
     ours, theirs = socket.socketpair()
     with ours, theirs:
         environment = {**os.environ, "_FUSE_COMMFD": str(theirs.fileno())}
