@@ -122,7 +122,7 @@ def no_leaks(area: Area, tmp_path_factory: pytest.TempPathFactory) -> Iterator[l
 
 def half_written(store: Path) -> list[Path]:
     """Temporaries of a store and of the work directories in it: nothing of the kind outlives a command."""
-    return [*store.glob("containers/*/work/#*"), *store.glob("**/.tmp-*"), *store.glob("tmp/*")]
+    return [*store.glob("containers/*/work/work/*"), *store.glob("**/.tmp-*"), *store.glob("tmp/*")]
 
 
 @pytest.fixture(autouse=True)

@@ -89,9 +89,7 @@ def test_the_server_unmounts_on_signals(user: User, layers: Path, number: int) -
         (["-o", "", "merged"], "there is no lowerdir"),
     ],
 )
-def test_wrong_input_is_one_line_and_mounts_nothing(
-    user: User, layers: Path, arguments: list[str], said: str
-) -> None:
+def test_wrong_input_is_one_line_and_mounts_nothing(user: User, layers: Path, arguments: list[str], said: str) -> None:
     done = user.run(["ufs-mount", *arguments], cwd=layers)
     assert done.returncode == 1
     assert said in done.stderr

@@ -18,9 +18,7 @@ def hold_signals() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
 
 
-def run(
-    serve: Callable[[Callable[[], None]], None], unmount: Callable[[], None], foreground: bool = False
-) -> None:
+def run(serve: Callable[[Callable[[], None]], None], unmount: Callable[[], None], foreground: bool = False) -> None:
     """Call `serve(ready)` in a child of its own session, and return when it called `ready`.
 
     On SIGTERM, SIGINT and SIGHUP the child calls `unmount`, which ends `serve`. Raises `OSError` if the child

@@ -136,9 +136,7 @@ def _by_last_component(wanted: reference.Reference, records: list[Record]) -> Re
     """The one image of another registry that has this short name, as podman's ``localhost/NAME``; None for several."""
     last = wanted.repository.rpartition("/")[2]
     named = [(record, reference.parse(record.name)) for record in records if record.name]
-    found = [
-        record for record, have in named if have.repository.rpartition("/")[2] == last and have.tag == wanted.tag
-    ]
+    found = [record for record, have in named if have.repository.rpartition("/")[2] == last and have.tag == wanted.tag]
     return found[0] if len(found) == 1 else None
 
 

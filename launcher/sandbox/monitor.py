@@ -51,7 +51,7 @@ class Monitor:
         self._cleanup = ExitStack()
         self._failure: UfsError | None = None
         self._server_failure: UfsError | None = None
-        self._killed_by: int | None = None
+        self._delivery = signals.Delivery(init.pid)
         self._executed = False
         self._master = -1
         self._pending = b""
@@ -71,9 +71,11 @@ class Monitor:
         self._watch(self._server.handle, self._on_server_end)
         with self._cleanup:
             while self._init.status is None or self._server.status is None:
-                for descriptor, events in self._poll.poll():
+                for descriptor, events in self._poll.poll(self._delivery.pause()):
                     if descriptor in self._actions:  # an earlier action of this round may have dropped it
                         self._actions[descriptor](events)
+                if self._init.status is None:
+                    self._delivery.settle()
             self._drain()
         return self._outcome()
 
@@ -95,8 +97,8 @@ class Monitor:
                 signals.resume(self._init.pid)
             elif number == signal.SIGWINCH and self._master >= 0:
                 terminal.set_window_size(self._master, terminal.window_size(0) or terminal.window_size(1))
-            elif signals.deliver(self._init.pid, number, running=self._executed):
-                self._killed_by = number
+            else:
+                self._delivery.send(number, running=self._executed)
 
     def _on_init_packet(self, _: int) -> None:
         message = self._init_channel.receive()
@@ -211,8 +213,8 @@ class Monitor:
             raise failure
         status = self._init.status
         assert status is not None
-        if self._killed_by is not None and status == -signal.SIGKILL:
-            return 128 + self._killed_by
+        if self._delivery.killed_by is not None and status == -signal.SIGKILL:
+            return 128 + self._delivery.killed_by
         return status if status >= 0 else 128 - status
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterable
 
 FORWARDED = (
     signal.SIGHUP,
@@ -20,6 +21,8 @@ FORWARDED = (
     signal.SIGPWR,
 )
 _HARMLESS = frozenset({signal.SIGCONT, signal.SIGWINCH, signal.SIGTSTP})
+_FIRST_PAUSE, _LAST_PAUSE = 2.0, 500.0  # milliseconds
+_SIGHTINGS = 6
 
 
 class Inbox:
@@ -43,22 +46,106 @@ def _noted(number: int, frame: object) -> None:
     """The wakeup pipe has it; the handler only keeps the default action from happening."""
 
 
-def deliver(pid: int, number: int, *, running: bool) -> bool:
-    """Send a signal to process 1 of a container; True when it was killed in place of that.
+class Delivery:
+    """Sends signals to process 1 of a container as if it were any other process.
 
     The kernel does not deliver to the first process of a pid namespace what would be its default action
     (pid_namespaces(7)), so a signal that is meant to end it and that it neither handles nor ignores would be
-    lost: it is killed then, as the signal would have done to any other process. `running` is False until exec: no
-    preparation is worth interrupting any gentler.
+    lost: it is killed then, as the signal would have done to any other process.
+
+    One that it blocks may be meant for its sigwait(3), or only be blocked for the length of a fork, as C libraries do
+    it; the kernel would drop it when it is unblocked. So it is sent, and `settle` looks again until that is clear.
     """
-    try:
-        if number in _HARMLESS or (running and _is_handled(pid, number)):
-            os.kill(pid, number)
-            return False
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return False  # it ended by itself, and how will be seen
-    return True
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._doubtful: dict[int, int] = {}  # number: how often it was seen blocked and taken
+        self._pause = _FIRST_PAUSE
+        self.killed_by: int | None = None
+
+    def send(self, number: int, *, running: bool) -> None:
+        """`running` is False until exec: no preparation is worth interrupting any gentler."""
+        try:
+            if number in _HARMLESS:
+                os.kill(self._pid, number)
+            elif not running:
+                self._kill(number)
+            else:
+                self._send(number, _Masks.of(self._pid))
+        except ProcessLookupError:
+            return  # it ended by itself, and how will be seen
+
+    def _send(self, number: int, masks: _Masks) -> None:
+        if not masks.handles(number) and not masks.blocks(number):
+            self._kill(number)
+            return
+        os.kill(self._pid, number)
+        if not masks.handles(number):
+            self._doubtful[number] = 0
+            self._pause = _FIRST_PAUSE
+
+    def _kill(self, number: int) -> None:
+        os.kill(self._pid, signal.SIGKILL)
+        self.killed_by = number
+
+    def pause(self) -> float | None:
+        """After how many milliseconds `settle` wants to be called; None: no need."""
+        return self._pause if self._doubtful else None
+
+    def settle(self) -> None:
+        """Look what became of signals that were blocked when they were sent."""
+        if not self._doubtful:
+            return
+        self._pause = min(self._pause * 2, _LAST_PAUSE)
+        try:
+            masks = _Masks.of(self._pid)
+            for number in list(self._doubtful):
+                self._judge(number, masks)
+        except ProcessLookupError:
+            self._doubtful.clear()
+
+    def _judge(self, number: int, masks: _Masks) -> None:
+        if masks.handles(number):
+            del self._doubtful[number]
+        elif not masks.blocks(number):
+            del self._doubtful[number]
+            self._kill(number)
+        elif not masks.awaits(number):
+            # Taken by a sigwait, or dropped just before it was blocked once more.
+            self._doubtful[number] += 1
+            if self._doubtful[number] == _SIGHTINGS:
+                del self._doubtful[number]
+
+
+class _Masks:
+    """The signal masks of proc_pid_status(5)."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        pairs = (line.split() for line in lines if line.startswith(("Sig", "ShdPnd")) and not line.startswith("SigQ"))
+        self._masks = {name: int(mask, 16) for name, mask in pairs}
+
+    @classmethod
+    def of(cls, pid: int) -> _Masks:
+        """Raises ProcessLookupError."""
+        try:
+            with open(f"/proc/{pid}/status") as status:
+                return cls(status)
+        except FileNotFoundError as error:
+            raise ProcessLookupError(pid) from error
+
+    def handles(self, number: int) -> bool:
+        """Caught or ignored."""
+        return self._has(number, "SigCgt:") or self._has(number, "SigIgn:")
+
+    def blocks(self, number: int) -> bool:
+        return self._has(number, "SigBlk:")
+
+    def awaits(self, number: int) -> bool:
+        """Sent and neither delivered nor dropped."""
+        return self._has(number, "ShdPnd:")
+
+    def _has(self, number: int, mask: str) -> bool:
+        return bool(self._masks[mask] >> (number - 1) & 1)
 
 
 def stop_together(pid: int) -> None:
@@ -76,16 +163,3 @@ def resume(pid: int) -> None:
         os.killpg(pid, signal.SIGCONT)
     except ProcessLookupError:
         return
-
-
-def _is_handled(pid: int, number: int) -> bool:
-    """Whether a process catches, ignores or blocks a signal: SigCgt, SigIgn, SigBlk of proc_pid_status(5)."""
-    handled = 0
-    try:
-        with open(f"/proc/{pid}/status") as status:
-            for line in status:
-                if line.startswith(("SigCgt:", "SigIgn:", "SigBlk:")):
-                    handled |= int(line.split()[1], 16)
-    except FileNotFoundError as error:
-        raise ProcessLookupError(pid) from error
-    return bool(handled >> (number - 1) & 1)

@@ -4,45 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.images import Images
-from tests.support.users import PLAIN, ROOT, User
-
-
-class Runner:
-    """Runs commands in the busybox image as one user."""
-
-    def __init__(self, user: User, archive: Path) -> None:
-        self.user = user
-        self.archive = archive
-        self.image = os.fspath(archive)
-
-    def __call__(self, *words: str, **kw: Any) -> subprocess.CompletedProcess[Any]:
-        return self.user.run(["ufs-run", "--rm", *self._with_image(words)], **kw)
-
-    def kept(self, *words: str, **kw: Any) -> subprocess.CompletedProcess[Any]:
-        return self.user.run(["ufs-run", *self._with_image(words)], **kw)
-
-    def out(self, *words: str, **kw: Any) -> str:
-        done = self(*words, check=True, **kw)
-        assert done.stderr == ""
-        return str(done.stdout)
-
-    def _with_image(self, words: tuple[str, ...]) -> list[str]:
-        return [self.image if word == "IMAGE" else word for word in words]
-
-    def containers(self) -> list[Path]:
-        return sorted((self.user.store / "containers").glob("*"))
-
-
-@pytest.fixture
-def run(user: User, images: Images) -> Runner:
-    return Runner(user, images.path("busybox", "docker.tar"))
+from tests.launcher.running import Runner
+from tests.support.users import PLAIN, ROOT
 
 
 def test_image_defaults_apply(run: Runner) -> None:
@@ -57,8 +24,8 @@ def test_environment_options(run: Runner) -> None:
     lines.write_text("# comment\nA=from file\nB=from file\n\nC\n")
     lines.chmod(0o644)
     found = run.out(
-        "--env-file", os.fspath(lines), "-e", "B=given", "-eGREETING=", "-e", "MISSING", "--hostname", "box", "IMAGE", "env",
-        env={"C": "passed on"},
+        "--env-file", os.fspath(lines), "-e", "B=given", "-eGREETING=", "-e", "MISSING", "--hostname", "box",
+        "IMAGE", "env", env={"C": "passed on"},
     ).splitlines()  # fmt: skip
     assert sorted(found) == sorted(
         ["A=from file", "B=given", "C=passed on", "GREETING=", "HOSTNAME=box", "HOME=/root",
@@ -157,8 +124,8 @@ def test_volumes(run: Runner) -> None:
     run.user.own(folder)
     script = "cat /deep/in/here/file /one; echo more >> /one; echo new > /deep/in/here/new; echo no > /ro/x"
     done = run(
-        "-v", "./shared:/deep/in/here", "-v", f"{folder}/file:/one", "-v", f"{folder}:/ro:ro", "IMAGE", "sh", "-c", script,
-        cwd=run.user.temp,
+        "-v", "./shared:/deep/in/here", "-v", f"{folder}/file:/one", "-v", f"{folder}:/ro:ro",
+        "IMAGE", "sh", "-c", script, cwd=run.user.temp,
     )  # fmt: skip
     assert done.stdout == "from the host\n" * 2
     assert "Read-only file system" in done.stderr
@@ -241,7 +208,7 @@ def test_engines(run: Runner, engine: str) -> None:
 
 def test_host(run: Runner) -> None:
     """The machine's own root, copy-on-write: changed inside, untouched outside."""
-    script = "echo changed > /etc/hostname-of-ufs-test; rm /etc/os-release; cat /etc/hostname-of-ufs-test; ls /etc/os-release"
+    script = "echo changed > /etc/of-ufs-test; rm /etc/os-release; cat /etc/of-ufs-test; ls /etc/os-release"
     if run.user.kind != ROOT:  # the host's /etc belongs to nobody here
         mine = run.user.temp / "file"
         mine.write_text("before\n")
@@ -253,4 +220,4 @@ def test_host(run: Runner) -> None:
     done = run("host", "sh", "-c", script)
     assert done.stdout == "changed\n"
     assert Path("/etc/os-release").exists()
-    assert not Path("/etc/hostname-of-ufs-test").exists()
+    assert not Path("/etc/of-ufs-test").exists()

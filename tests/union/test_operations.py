@@ -153,6 +153,15 @@ def test_truncating_keeps_the_number_and_loses_the_data(root: Path) -> None:
     assert (root / "big").stat().st_ino == before
 
 
+@pytest.mark.parametrize("name", ["d/f", "big", "a"])
+def test_what_was_cut_when_opened_stays_cut(system: System, name: str) -> None:
+    """Both for the tree's file and for what is in the upper by then."""
+    for text in ("new", "n"):
+        (system.root / name).write_text(text)
+        system.remount()
+        assert (system.root / name).read_text() == text
+
+
 def test_the_big_file_is_copied_whole(system: System) -> None:
     with opened(system.root / "big", os.O_WRONLY) as fd:
         os.pwrite(fd, b"!", BIG + 100)

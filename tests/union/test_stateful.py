@@ -308,13 +308,17 @@ class Comparison(RuleBasedStateMachine):
         self._close_all()
         self.mounted.unmount()
         self.mounted.mount()
+        self._numbers_may_change()
+
+    def _numbers_may_change(self) -> None:
         if self.engine == "pyfuse3":
-            self.inodes = {}  # it shows node ids, which a mount gives out anew
+            self.inodes = {}  # it shows node ids, which are given out anew
 
     @precondition(lambda self: os.geteuid() == 0)
     @rule()
     def forget(self) -> None:
         self.mounted.forget()
+        self._numbers_may_change()
 
     def _close_all(self) -> None:
         for slot in list(self.open):

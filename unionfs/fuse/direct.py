@@ -226,9 +226,7 @@ class Direct:
         (
             valid, _, _, size, _, atime, mtime, _, atimensec, mtimensec, _, mode, _, new_uid, new_gid, _,
         ) = wire.SETATTR_IN.unpack_from(body)  # fmt: skip
-        change = SetAttr(
-            valid, mode, new_uid, new_gid, size, atime * 10**9 + atimensec, mtime * 10**9 + mtimensec
-        )
+        change = SetAttr(valid, mode, new_uid, new_gid, size, atime * 10**9 + atimensec, mtime * 10**9 + mtimensec)
         return wire.ATTR_HEAD.pack(wire.FOREVER, 0, 0) + self._union.setattr(node, change)
 
     def _readlink(self, node: int, body: memoryview, uid: int, gid: int) -> bytes:

@@ -136,9 +136,7 @@ class Operations(pyfuse3.Operations):
         return _entry(self._union.mknod(parent_inode, name, mode, device, ctx.uid, ctx.gid))
 
     @_errno
-    async def mkdir(
-        self, parent_inode: InodeT, name: FileNameT, mode: int, ctx: RequestContext
-    ) -> EntryAttributes:
+    async def mkdir(self, parent_inode: InodeT, name: FileNameT, mode: int, ctx: RequestContext) -> EntryAttributes:
         return _entry(self._union.mkdir(parent_inode, name, mode, ctx.uid, ctx.gid))
 
     @_errno
@@ -201,6 +199,8 @@ class Operations(pyfuse3.Operations):
 
     @_errno
     async def open(self, inode: InodeT, flags: int, ctx: RequestContext) -> FileInfo:
+        if flags & os.O_TRUNC:  # libfuse asks for FUSE_ATOMIC_O_TRUNC: no SETATTR follows
+            await self._do(self._union.setattr, inode, SetAttr(Fattr.SIZE, size=0))
         return _handle(inode)
 
     @_errno

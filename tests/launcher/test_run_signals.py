@@ -1,0 +1,197 @@
+"""Signals and terminals."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import termios
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.launcher.running import Runner
+from tests.support.waiting import wait_until
+
+
+@contextmanager
+def started(run: Runner, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """A container whose command has printed `ready`. It is killed where a test fails to end it."""
+    command = ["ufs-run", "--rm", *words[:-1], run.image, "sh", "-c", words[-1]]
+    with run.user.popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM, signal.SIGUSR1])
+def test_unhandled_signals_end_the_command(run: Runner, number: int) -> None:
+    """Although the kernel would not deliver them to a process 1."""
+    with started(run, "echo ready; while :; do sleep 1; done") as process:
+        process.send_signal(number)
+        assert process.wait(10) == 128 + number
+    assert run.containers() == []
+
+
+def test_handled_signals_are_the_commands(run: Runner) -> None:
+    script = "trap 'echo got; exit 4' TERM; trap '' HUP; echo ready; while :; do sleep 0.05; done"
+    with started(run, script) as process:
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout is not None
+        assert process.stdout.read() == "got\n"
+        assert process.wait(10) == 4
+
+
+def test_init_reaps_and_forwards(run: Runner) -> None:
+    script = "echo ready; (sleep 0.01 &) ; while :; do sleep 1; done"
+    with started(run, "--init", script) as process:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 143
+    assert run("--init", "IMAGE", "sh", "-c", "exit 9").returncode == 9
+    assert run("--init", "IMAGE", "nosuch").returncode == 127
+
+
+def test_a_signal_is_not_lost_while_the_command_forks(run: Runner) -> None:
+    """C libraries block every signal for the length of a fork: what a process 1 unblocks then, the kernel drops."""
+    for _ in range(15):
+        with started(run, "echo ready; while :; do /bin/true; done") as process:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(10) == 143
+
+
+def test_a_signal_that_the_command_waits_for_is_its_own(run: Runner) -> None:
+    script = "import signal as s; s.pthread_sigmask(0, [15]); print('ready', flush=True); print(s.sigwait([15])); "
+    command = ["ufs-run", "--rm", "host", "/usr/bin/python3", "-c", script + "s.sigtimedwait([15], 0.2)"]
+    with run.user.popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == "15\n"
+        assert process.wait(10) == 0
+
+
+def test_stop_and_continue(run: Runner) -> None:
+    with started(run, "echo ready; while :; do sleep 0.05; done") as process:
+        process.send_signal(signal.SIGTSTP)
+        assert os.WIFSTOPPED(os.waitpid(process.pid, os.WUNTRACED)[1])
+        process.send_signal(signal.SIGCONT)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 143
+
+
+class Terminal:
+    """A pty in which `ufs-run` is the foreground process."""
+
+    def __init__(self, run: Runner, *words: str) -> None:
+        self.master, slave = pty.openpty()
+        self.resize(33, 99)
+        os.fchown(slave, run.user.uid, -1) if os.geteuid() == 0 else None
+        self.before = termios.tcgetattr(slave)
+        self.slave = slave
+        self.seen = b""
+        arguments = [run.image if word == "IMAGE" else word for word in words]
+        self.process = run.user.popen(
+            ["ufs-run", "--rm", *arguments], stdin=slave, stdout=slave, stderr=slave,
+            start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )  # fmt: skip
+
+    def resize(self, rows: int, columns: int) -> None:
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def until(self, text: bytes, seconds: float = 20) -> None:
+        deadline = time.monotonic() + seconds
+        while text not in self.seen:
+            assert time.monotonic() < deadline, f"waited for {text!r}, saw {self.seen!r}"
+            if select.select([self.master], [], [], 0.1)[0]:
+                self.seen += os.read(self.master, 4096)
+        self.seen = self.seen.partition(text)[2]
+
+    def type(self, text: bytes) -> None:
+        os.write(self.master, text)
+
+    def close(self) -> None:
+        os.close(self.master)
+        os.close(self.slave)
+        self.process.wait(10)
+
+
+@pytest.fixture
+def terminals() -> Iterator[list[Terminal]]:
+    opened: list[Terminal] = []
+    yield opened
+    for terminal in opened:
+        terminal.close()
+
+
+def test_interactive_shell(run: Runner, terminals: list[Terminal]) -> None:
+    terminal = Terminal(run, "-it", "IMAGE", "sh", "-c", "PS1='> ' exec sh")
+    terminals.append(terminal)
+    terminal.until(b"> ")
+    assert not termios.tcgetattr(terminal.slave)[3] & termios.ECHO, "the caller's terminal is raw meanwhile"
+    terminal.type(b"tty; stty size; test -c /dev/console && echo con''sole\n")
+    terminal.until(b"/dev/pts/0\r\n33 99\r\nconsole")
+    terminal.resize(11, 22)
+    terminal.type(b"sleep 0.2; stty size\n")
+    terminal.until(b"11 22")
+    terminal.type(b"sleep 100; echo af''ter\n")
+    terminal.until(b"echo af''ter")
+    terminal.type(b"\x03")
+    terminal.until(b"> ")
+    terminal.type(b"exit 5\n")
+    assert terminal.process.wait(10) == 5
+    assert termios.tcgetattr(terminal.slave) == terminal.before
+
+
+def test_terminal_is_restored_after_a_failure(run: Runner, terminals: list[Terminal]) -> None:
+    terminal = Terminal(run, "-it", "IMAGE", "nosuchprogram")
+    terminals.append(terminal)
+    assert terminal.process.wait(20) == 127
+    assert termios.tcgetattr(terminal.slave) == terminal.before
+
+
+def test_end_of_file_ends_a_shell(run: Runner, terminals: list[Terminal]) -> None:
+    terminal = Terminal(run, "-it", "IMAGE", "cat")
+    terminals.append(terminal)
+    terminal.type(b"one\n")
+    terminal.until(b"one\r\none\r\n")
+    terminal.type(b"\x04")
+    assert terminal.process.wait(10) == 0
+
+
+def test_all_output_of_a_terminal_arrives(run: Runner, terminals: list[Terminal]) -> None:
+    terminal = Terminal(run, "-t", "IMAGE", "sh", "-c", "seq 1 20000; echo the end")
+    terminals.append(terminal)
+    terminal.until(b"\r\n19999\r\n20000\r\nthe end\r\n")
+    assert terminal.process.wait(10) == 0
+
+
+def test_ctrl_c_without_a_terminal_of_its_own(run: Runner, terminals: list[Terminal]) -> None:
+    """The terminal stays cooked, so its Ctrl-C is a signal for the launcher, which passes it on once."""
+    script = "trap 'echo once; exit 3' INT; echo ready; while :; do sleep 0.05; done"
+    terminal = Terminal(run, "IMAGE", "sh", "-c", script)
+    terminals.append(terminal)
+    terminal.until(b"ready")
+    terminal.type(b"\x03")
+    terminal.until(b"once")
+    assert terminal.process.wait(10) == 3
+
+
+def test_a_terminal_needs_one(run: Runner) -> None:
+    done = run("-it", "IMAGE", "true")
+    assert (done.returncode, "not a TTY" in done.stderr) == (125, True)
+    assert run("-t", "IMAGE", "tty").stdout == "/dev/pts/0\r\n"
+
+
+def test_background_processes_end_with_the_command(run: Runner) -> None:
+    assert run.out("IMAGE", "sh", "-c", "sleep 1000 & echo x") == "x\n"
+    wait_until(lambda: run.containers() == [], "the container to be gone")
