@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterable
+from enum import Enum, auto
 
 FORWARDED = (
     signal.SIGHUP,
@@ -22,7 +22,9 @@ FORWARDED = (
 )
 _HARMLESS = frozenset({signal.SIGCONT, signal.SIGWINCH, signal.SIGTSTP})
 _FIRST_PAUSE, _LAST_PAUSE = 2.0, 500.0  # milliseconds
-_SIGHTINGS = 6
+_SIGHTINGS = 3
+_LOOKS = 5
+_MASKS = ("SigBlk:", "SigIgn:", "SigCgt:", "ShdPnd:")
 
 
 class Inbox:
@@ -53,8 +55,8 @@ class Delivery:
     (pid_namespaces(7)), so a signal that is meant to end it and that it neither handles nor ignores would be
     lost: it is killed then, as the signal would have done to any other process.
 
-    One that it blocks may be meant for its sigwait(3), or only be blocked for the length of a fork, as C libraries do
-    it; the kernel would drop it when it is unblocked. So it is sent, and `settle` looks again until that is clear.
+    One that it holds back may be meant for its sigwait(3), or only be blocked for the length of a fork, as C libraries
+    do it; the kernel would drop it when it is unblocked. So it is sent, and `settle` looks again until that is clear.
     """
 
     def __init__(self, pid: int) -> None:
@@ -71,16 +73,17 @@ class Delivery:
             elif not running:
                 self._kill(number)
             else:
-                self._send(number, _Masks.of(self._pid))
+                self._send(number)
         except ProcessLookupError:
             return  # it ended by itself, and how will be seen
 
-    def _send(self, number: int, masks: _Masks) -> None:
-        if not masks.handles(number) and not masks.blocks(number):
+    def _send(self, number: int) -> None:
+        seen = _look(self._pid, number)
+        if seen is _Seen.NOTHING:
             self._kill(number)
             return
         os.kill(self._pid, number)
-        if not masks.handles(number):
+        if seen is _Seen.BLOCKED:
             self._doubtful[number] = 0
             self._pause = _FIRST_PAUSE
 
@@ -98,54 +101,57 @@ class Delivery:
             return
         self._pause = min(self._pause * 2, _LAST_PAUSE)
         try:
-            masks = _Masks.of(self._pid)
             for number in list(self._doubtful):
-                self._judge(number, masks)
+                self._judge(number)
         except ProcessLookupError:
             self._doubtful.clear()
 
-    def _judge(self, number: int, masks: _Masks) -> None:
-        if masks.handles(number):
-            del self._doubtful[number]
-        elif not masks.blocks(number):
-            del self._doubtful[number]
-            self._kill(number)
-        elif not masks.awaits(number):
-            # Taken by a sigwait, or dropped just before it was blocked once more.
+    def _judge(self, number: int) -> None:
+        seen = _look(self._pid, number)
+        if seen is _Seen.PENDING:
+            return
+        if seen is _Seen.BLOCKED:
+            # It was taken, or was dropped just before another block.
             self._doubtful[number] += 1
-            if self._doubtful[number] == _SIGHTINGS:
-                del self._doubtful[number]
+            if self._doubtful[number] < _SIGHTINGS:
+                return
+        del self._doubtful[number]
+        if seen is _Seen.NOTHING:
+            self._kill(number)
 
 
-class _Masks:
-    """The signal masks of proc_pid_status(5)."""
+class _Seen(Enum):
+    """What a process would do with a signal."""
 
-    def __init__(self, lines: Iterable[str]) -> None:
-        pairs = (line.split() for line in lines if line.startswith(("Sig", "ShdPnd")) and not line.startswith("SigQ"))
-        self._masks = {name: int(mask, 16) for name, mask in pairs}
+    HANDLED = auto()  # it is caught or ignored
+    AWAITED = auto()  # a sigwait(3) takes it
+    PENDING = auto()  # it is blocked and has arrived before
+    BLOCKED = auto()
+    NOTHING = auto()  # a process 1 does not even notice it
 
-    @classmethod
-    def of(cls, pid: int) -> _Masks:
-        """Raises ProcessLookupError."""
+
+def _look(pid: int, number: int) -> _Seen:
+    """By proc_pid_status(5). Raises ProcessLookupError.
+
+    A sigwait shows as unblocked what it waits for, so a process that loops around one must be caught in it or out of
+    it, and one look has two parts. NOTHING is only said when several looks agree.
+    """
+    for _ in range(_LOOKS):
         try:
             with open(f"/proc/{pid}/status") as status:
-                return cls(status)
+                masks = dict(line.split()[:2] for line in status if line.startswith(("Sig", "ShdPnd")))
+            with open(f"/proc/{pid}/wchan") as sleep:
+                waits = "sigtimedwait" in sleep.read()
         except FileNotFoundError as error:
             raise ProcessLookupError(pid) from error
-
-    def handles(self, number: int) -> bool:
-        """Caught or ignored."""
-        return self._has(number, "SigCgt:") or self._has(number, "SigIgn:")
-
-    def blocks(self, number: int) -> bool:
-        return self._has(number, "SigBlk:")
-
-    def awaits(self, number: int) -> bool:
-        """Sent and neither delivered nor dropped."""
-        return self._has(number, "ShdPnd:")
-
-    def _has(self, number: int, mask: str) -> bool:
-        return bool(self._masks[mask] >> (number - 1) & 1)
+        has = {name for name in _MASKS if int(masks[name], 16) >> (number - 1) & 1}
+        if has & {"SigCgt:", "SigIgn:"}:
+            return _Seen.HANDLED
+        if waits:
+            return _Seen.AWAITED
+        if "SigBlk:" in has:
+            return _Seen.PENDING if "ShdPnd:" in has else _Seen.BLOCKED
+    return _Seen.NOTHING
 
 
 def stop_together(pid: int) -> None:

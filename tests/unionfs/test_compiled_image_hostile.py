@@ -6,9 +6,12 @@ import io
 import os
 import random
 import re
+import resource
+import signal
 import stat
 import tarfile
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -355,25 +358,25 @@ def test_whatever_stops_it_leaves_no_file(tmp_path: Path, error: type[BaseExcept
     assert os.listdir(tmp_path) == ["layer.tar"]
 
 
-def test_a_file_limit_in_the_middle_of_writing(tmp_path: Path, limited: Callable[[int], None]) -> None:
+def test_a_file_limit_in_the_middle_of_writing(tmp_path: Path) -> None:
     layers = on_layer(tmp_path / "layer.tar")
-    limited(100_000)
-    with pytest.raises(OSError, match="File too large"):
+    with limited_files(100_000), pytest.raises(OSError, match="File too large"):
         compile_image(layers, tmp_path / "index")
     assert os.listdir(tmp_path) == ["layer.tar"]
 
 
-@pytest.fixture
-def limited():  # type: ignore[no-untyped-def]
-    """Sets the size that files may grow to: a write beyond it fails with EFBIG, as on a full disk."""
-    import resource
-    import signal
-
+@contextmanager
+def limited_files(size: int) -> Iterator[None]:
+    """A write beyond `size` bytes of a file fails with EFBIG, as on a full disk. It holds for the log of the
+    tests, too, so it must end before pytest writes."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_progress_is_told_in_bytes(tmp_path: Path) -> None:
