@@ -63,7 +63,11 @@ def read(directory: str) -> State:
 def publish(path: str, document: dict[str, object]) -> None:
     """Write JSON beside `path` and rename it into place."""
     temporary = f"{path}.{os.getpid()}"
-    with open(temporary, "w") as stream:
-        json.dump(document, stream, indent=1)
-        stream.write("\n")
-    os.rename(temporary, path)
+    try:
+        with open(temporary, "w") as stream:
+            json.dump(document, stream, indent=1)
+            stream.write("\n")
+        os.rename(temporary, path)
+    except OSError:
+        os.unlink(temporary)
+        raise
