@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from typing import NamedTuple
 
 
@@ -69,5 +70,6 @@ def publish(path: str, document: dict[str, object]) -> None:
             stream.write("\n")
         os.rename(temporary, path)
     except OSError:
-        os.unlink(temporary)
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
         raise
