@@ -61,12 +61,13 @@ class Directory(Node):
     looks. What is not in it is the tree's to answer, below `lower_dir` (0: nothing below shows).
     """
 
-    __slots__ = ("_extra", "_order", "gid", "lower_dir", "names")
+    __slots__ = ("_extra", "_order", "default_acl", "gid", "lower_dir", "names")
 
     def __init__(self, id: int, ino: int, where: tuple[Directory, bytes] | None, lower_dir: int) -> None:
         super().__init__(id, ino, where)
         self.lower_dir = lower_dir
         self.names: dict[bytes, int] | None = None
+        self.default_acl: bytes | None = None  # system.posix_acl_default; b"" for none; None: nobody has looked
         self.gid = -1  # what new entries inherit where the directory is set-group-id, else -1
         self._extra: dict[bytes, int] = {}  # names that only the upper has -> place in _order
         self._order: list[bytes | None] = []  # their cookies; a removed name leaves None

@@ -21,6 +21,7 @@ MS_REC = 0x4000
 MS_PRIVATE = 1 << 18
 MNT_DETACH = 2
 FICLONE = 0x40049409
+FS_IOC_GETFLAGS = 0x80086601
 
 _libc.renameat2.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
 _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
@@ -71,3 +72,16 @@ def reflink(source: int, target: int) -> bool:
             return False
         raise
     return True
+
+
+def get_flags(fd: int) -> int:
+    """The inode flags of an open file or directory (ioctl_iflags(2)); 0 on a file system that has none."""
+    import fcntl
+
+    try:
+        # An int, whatever the request's number says: ioctl_iflags(2), "BUGS".
+        return int.from_bytes(fcntl.ioctl(fd, FS_IOC_GETFLAGS, bytes(8))[:4], "little")
+    except OSError as error:
+        if error.errno in (errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            return 0
+        raise

@@ -16,6 +16,7 @@ import fcntl
 import itertools
 import os
 import stat
+from collections.abc import Callable
 
 from unionfs import syscalls, whiteout
 from unionfs.descriptors import Descriptors, raise_limit
@@ -176,6 +177,21 @@ class Upper:
         syscalls.renameat2(self.work, temporary, place, name, syscalls.RENAME_NOREPLACE)
         if over_mark:
             self.whiteouts.reveal_file(place, name)
+
+    def make_below_acl(self, acl: bytes, name: bytes, make: Callable[[int, bytes], None]) -> None:
+        """Call `make` for a temporary where it inherits a default ACL, which the work directory does not have."""
+        nest = self.temporary()
+        os.mkdir(nest, 0o700, dir_fd=self.work)
+        try:
+            fd = os.open(nest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.work)
+            try:
+                os.setxattr(fd, "system.posix_acl_default", acl)
+                make(fd, name)
+                os.rename(name, name, src_dir_fd=fd, dst_dir_fd=self.work)
+            finally:
+                os.close(fd)
+        finally:
+            self.discard(nest)
 
     def discard(self, temporary: bytes) -> None:
         """Remove something from the work directory, whatever it is. Nothing there needs an order."""

@@ -35,9 +35,17 @@ WORKERS = 4
 WANTED = (
     Init.ASYNC_READ | Init.BIG_WRITES | Init.DO_READDIRPLUS | Init.ASYNC_DIO | Init.WRITEBACK_CACHE
     | Init.NO_OPEN_SUPPORT | Init.PARALLEL_DIROPS | Init.MAX_PAGES | Init.CACHE_SYMLINKS
-    | Init.NO_OPENDIR_SUPPORT | Init.HANDLE_KILLPRIV_V2
+    | Init.NO_OPENDIR_SUPPORT | Init.HANDLE_KILLPRIV_V2 | Init.DONT_MASK | Init.SETXATTR_EXT
 )  # fmt: skip
-"""Not ATOMIC_O_TRUNC: together with no-open the truncation would be lost. Not READDIRPLUS_AUTO: always plus."""
+"""Not ATOMIC_O_TRUNC: together with no-open the truncation would be lost. Not READDIRPLUS_AUTO: always plus.
+DONT_MASK: whether the umask counts is for the directory's default ACL to say."""
+
+WANTED_WRITABLE = Init.POSIX_ACL
+"""Brings default_permissions along, and a GETXATTR for whoever is not the owner: a read-only mount goes without."""
+
+_FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602  # ioctl_iflags(2)
+_FS_IOC_FSGETXATTR = 0x801C581F  # ioctl_xfs_fsgetxattr(2); the kernel itself asks before it sets flags
+_FSXATTR = 28
 
 Handler = Callable[[int, memoryview, int, int], "bytes | memoryview | Later | None"]
 
@@ -52,6 +60,7 @@ class Direct:
         self._pool: ThreadPoolExecutor | None = None
         self._wake = -1
         self._running = 0
+        self._setxattr_head = wire.SETXATTR_IN.size
         self._done: deque[Callable[[], None]] = deque()
         self._waiting: dict[Job, list[bytes]] = {}
         self._handlers: dict[int, Handler] = {
@@ -66,6 +75,7 @@ class Direct:
             Op.REMOVEXATTR: self._removexattr, Op.INIT: self._init, Op.DESTROY: self._release,
             Op.INTERRUPT: self._ignore, Op.READDIRPLUS: self._readdirplus,
             Op.FALLOCATE: self._fallocate, Op.LSEEK: self._lseek, Op.COPY_FILE_RANGE: self._copy_file_range,
+            Op.TMPFILE: self._tmpfile, Op.IOCTL: self._ioctl,
         }  # fmt: skip
 
     # The loop.
@@ -201,7 +211,8 @@ class Direct:
         major, minor, readahead, flags = wire.INIT_IN.unpack_from(body)
         if major != wire.KERNEL_VERSION or minor < 31:
             raise OSError(errno.EPROTO, f"FUSE protocol {major}.{minor} is older than 7.31 (Linux 5.4)")
-        flags &= WANTED
+        flags &= WANTED | (0 if self._union.upper_or_none is None else WANTED_WRITABLE)
+        self._setxattr_head = wire.SETXATTR_IN.size if flags & Init.SETXATTR_EXT else wire.SETXATTR_IN.size // 2
         if self._ready is not None:
             self._ready()
         return wire.INIT_OUT.pack(
@@ -237,12 +248,17 @@ class Direct:
         return self._union.symlink(node, name, target, uid, gid)
 
     def _mknod(self, node: int, body: memoryview, uid: int, gid: int) -> bytes:
-        mode, rdev, _, _ = wire.MKNOD_IN.unpack_from(body)
-        return self._union.mknod(node, bytes(body[wire.MKNOD_IN.size : -1]), mode, rdev, uid, gid)
+        mode, rdev, umask, _ = wire.MKNOD_IN.unpack_from(body)
+        return self._union.mknod(node, bytes(body[wire.MKNOD_IN.size : -1]), mode, rdev, uid, gid, umask)
 
     def _mkdir(self, node: int, body: memoryview, uid: int, gid: int) -> bytes:
-        mode, _ = wire.MKDIR_IN.unpack_from(body)
-        return self._union.mkdir(node, bytes(body[wire.MKDIR_IN.size : -1]), mode, uid, gid)
+        mode, umask = wire.MKDIR_IN.unpack_from(body)
+        return self._union.mkdir(node, bytes(body[wire.MKDIR_IN.size : -1]), mode, uid, gid, umask)
+
+    def _tmpfile(self, node: int, body: memoryview, uid: int, gid: int) -> bytes:
+        _, mode, umask, _ = wire.CREATE_IN.unpack_from(body)
+        entry = self._union.tmpfile(node, mode, uid, gid, umask)
+        return entry + wire.OPEN_OUT.pack(0, wire.FOPEN_KEEP_CACHE | wire.FOPEN_NOFLUSH, 0)
 
     def _unlink(self, node: int, body: memoryview, uid: int, gid: int) -> bytes:
         self._union.unlink(node, bytes(body[:-1]))
@@ -298,9 +314,11 @@ class Direct:
         return self._union.syncfs() or b""
 
     def _setxattr(self, node: int, body: memoryview, uid: int, gid: int) -> bytes:
-        size, flags = wire.SETXATTR_IN.unpack_from(body)
-        name, value = bytes(body[wire.SETXATTR_IN.size :]).split(b"\0", 1)
-        self._union.setxattr(node, name, value[:size], flags)
+        size, flags, extra, _ = wire.SETXATTR_IN.unpack_from(body)
+        name, value = bytes(body[self._setxattr_head :]).split(b"\0", 1)
+        extended = self._setxattr_head == wire.SETXATTR_IN.size
+        kill_setgid = extended and bool(extra & wire.SETXATTR_ACL_KILL_SGID)
+        self._union.setxattr(node, name, value[:size], flags, kill_setgid)
         return b""
 
     def _getxattr(self, node: int, body: memoryview, uid: int, gid: int) -> bytes:
@@ -327,6 +345,17 @@ class Direct:
     def _lseek(self, node: int, body: memoryview, uid: int, gid: int) -> bytes:
         _, offset, whence, _ = wire.LSEEK_IN.unpack_from(body)
         return wire.LSEEK_OUT.pack(self._union.lseek(node, offset, whence))
+
+    def _ioctl(self, node: int, body: memoryview, uid: int, gid: int) -> bytes:
+        _, _, command, _, given, wanted = wire.IOCTL_IN.unpack_from(body)
+        if command == _FS_IOC_GETFLAGS and wanted >= 4:
+            return wire.IOCTL_OUT.pack(0, 0, 0, 0) + self._union.get_flags(node).to_bytes(4, "little")
+        if command == _FS_IOC_SETFLAGS and given >= 4:
+            self._union.set_flags(node, int.from_bytes(body[wire.IOCTL_IN.size :][:4], "little"))
+            return wire.IOCTL_OUT.pack(0, 0, 0, 0)
+        if command == _FS_IOC_FSGETXATTR and wanted >= _FSXATTR:
+            return wire.IOCTL_OUT.pack(0, 0, 0, 0) + bytes(_FSXATTR)
+        raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
 
     def _copy_file_range(self, node: int, body: memoryview, uid: int, gid: int) -> bytes:
         _, offset, target, _, target_offset, length, _ = wire.COPY_FILE_RANGE_IN.unpack_from(body)

@@ -67,6 +67,8 @@ SETATTR_IN = struct.Struct("<IIQQQ3q8I")
 # valid padding fh size lock_owner atime mtime ctime atimensec mtimensec ctimensec mode unused uid gid unused
 MKNOD_IN = struct.Struct("<IIII")  # mode rdev umask padding; then name
 MKDIR_IN = struct.Struct("<II")  # mode umask; then name
+CREATE_IN = struct.Struct("<IIII")  # flags mode umask open_flags; then name
+OPEN_OUT = struct.Struct("<QII")  # fh open_flags padding; behind an entry in the answer to TMPFILE
 LINK_IN = struct.Struct("<Q")  # oldnodeid; then name
 RENAME_IN = struct.Struct("<Q")  # newdir; then two names
 RENAME2_IN = struct.Struct("<QII")  # newdir flags padding; then two names
@@ -74,13 +76,15 @@ FORGET_IN = struct.Struct("<Q")  # nlookup
 BATCH_FORGET_IN = struct.Struct("<II")  # count dummy
 FORGET_ONE = struct.Struct("<QQ")  # nodeid nlookup
 FSYNC_IN = struct.Struct("<QII")  # fh fsync_flags padding
-SETXATTR_IN = struct.Struct("<II")  # size flags; then name NUL value
+SETXATTR_IN = struct.Struct("<IIII")  # size flags setxattr_flags padding (SETXATTR_EXT); then name NUL value
 GETXATTR_IN = struct.Struct("<II")  # size padding; then name
 GETXATTR_OUT = struct.Struct("<II")  # size padding
 FALLOCATE_IN = struct.Struct("<QQQII")  # fh offset length mode padding
 LSEEK_IN = struct.Struct("<QQII")  # fh offset whence padding
 LSEEK_OUT = struct.Struct("<Q")  # offset
 STATFS_OUT = struct.Struct("<5Q4I6I")  # blocks bfree bavail files ffree bsize namelen frsize padding spare[6]
+IOCTL_IN = struct.Struct("<QIIQII")  # fh flags cmd arg in_size out_size; then the input
+IOCTL_OUT = struct.Struct("<iIII")  # result flags in_iovs out_iovs; then the output
 COPY_FILE_RANGE_IN = struct.Struct("<QQQQQQQ")  # fh_in off_in nodeid_out fh_out off_out len flags
 
 
@@ -178,6 +182,12 @@ class Fattr(IntFlag):
 
 WRITE_KILL_SUIDGID = 1 << 2
 """FUSE_WRITE_KILL_SUIDGID: the writer may not keep set-id bits."""
+
+SETXATTR_ACL_KILL_SGID = 1 << 0
+"""FUSE_SETXATTR_ACL_KILL_SGID: whoever sets the ACL may not keep the set-group-id bit."""
+
+FOPEN_KEEP_CACHE = 1 << 1
+FOPEN_NOFLUSH = 1 << 5
 
 
 def encode_rdev(major: int, minor: int) -> int:

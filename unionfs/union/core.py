@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 NAME_MAX = 255
 
+DEFAULT_ACL = "system.posix_acl_default"
+
 NEGATIVE = wire.entry(0, bytes(wire.ATTR.size))
 """LOOKUP's answer for a name that is not there: the kernel remembers that, too."""
 
@@ -299,6 +301,16 @@ class Core:
             node.ino, status.st_size, status.st_blocks, atime, mtime, ctime, atimensec, mtimensec, ctimensec,
             status.st_mode, nlink, uid, gid, rdev, status.st_blksize, 0,
         )  # fmt: skip
+
+    def default_acl(self, directory: Directory) -> bytes:
+        """What new entries of a directory get (acl(5)), b"" for none."""
+        if directory.default_acl is None:
+            directory.default_acl = self.upper.get_mark(directory, DEFAULT_ACL) or b""
+        return directory.default_acl
+
+    def masked(self, directory: Directory, mode: int, umask: int) -> int:
+        """The mode for something new: a default ACL takes the umask's place."""
+        return mode if not umask or self.default_acl(directory) else mode & ~umask
 
     # Dropping.
 

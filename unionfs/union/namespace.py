@@ -39,14 +39,16 @@ class Namespace(Promotion):
             raise error(errno.EEXIST, name)
         return Vacancy(directory, name, known == WHITEOUT)
 
-    def mknod(self, parent: int, name: bytes, mode: int, rdev: int, uid: int, gid: int) -> bytes:
+    def mknod(self, parent: int, name: bytes, mode: int, rdev: int, uid: int, gid: int, umask: int = 0) -> bytes:
         """A file of any kind but directory and symbolic link; `rdev` in the wire's encoding.
 
+        `umask` counts unless the directory has a default ACL (acl(5)), here as in the other calls that make something.
         EPERM for the whiteout device, as in the kernel's ovl_mknod(): it would hide what it is to stand beside.
         """
         if stat.S_ISCHR(mode) and not rdev:
             raise error(errno.EPERM, name)
         place = self.vacancy(parent, name)
+        mode = self.masked(place.directory, mode, umask)
         opened = -1
 
         def make(dir_fd: int, at: bytes) -> None:
@@ -66,9 +68,10 @@ class Namespace(Promotion):
             self.upper.keep_file(node, opened)
         return entry
 
-    def mkdir(self, parent: int, name: bytes, mode: int, uid: int, gid: int) -> bytes:
+    def mkdir(self, parent: int, name: bytes, mode: int, uid: int, gid: int, umask: int = 0) -> bytes:
         """A directory. Where the tree has the name, it is opaque, so that nothing deleted comes back."""
         place = self.vacancy(parent, name)
+        mode = self.masked(place.directory, mode, umask)
         inherited = stat.S_ISGID if place.directory.gid >= 0 else 0
 
         def make(dir_fd: int, at: bytes) -> None:
@@ -80,7 +83,9 @@ class Namespace(Promotion):
                 finally:
                     os.close(own)
 
-        entry, _ = self._make(place, make, stat.S_IMODE(mode) | inherited, uid, gid, is_directory=True)
+        entry, node = self._make(place, make, stat.S_IMODE(mode) | inherited, uid, gid, is_directory=True)
+        assert isinstance(node, Directory)
+        node.default_acl = place.directory.default_acl
         return entry
 
     def symlink(self, parent: int, name: bytes, target: bytes, uid: int, gid: int) -> bytes:
@@ -91,6 +96,30 @@ class Namespace(Promotion):
 
         entry, _ = self._make(self.vacancy(parent, name), make, 0, uid, gid)
         return entry
+
+    def tmpfile(self, parent: int, mode: int, uid: int, gid: int, umask: int = 0) -> bytes:
+        """A regular file without a name (O_TMPFILE of open(2)), which `link` may give one.
+
+        EOPNOTSUPP where the upper's file system has none.
+        """
+        directory = self.promote_directory(parent)
+        mode = stat.S_IMODE(self.masked(directory, mode, umask))
+        fd = os.open(self.upper.path(directory)[0], os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode)
+        try:
+            owner = self._owner(directory, uid, gid, elsewhere=False)
+            if owner is not None:
+                os.chown(fd, *owner)
+            if mode & (stat.S_ISUID | stat.S_ISGID):
+                os.chmod(fd, stat.S_IMODE(os.fstat(fd).st_mode) | mode)
+            status = os.fstat(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        node = Node(self.new_id(), self.tree.foreign_ino(self.upper.device, status.st_ino), None)
+        node.fd = fd
+        node.lookups = 1
+        self.nodes[node.id] = node
+        return wire.entry(node.id, self.pack(node, status))
 
     def _make(
         self,
@@ -108,7 +137,11 @@ class Namespace(Promotion):
         upper, directory = self.upper, place.directory
         dir_fd = upper.work if place.over_mark else upper.directory(directory)
         at = upper.temporary() if place.over_mark else place.name
-        make(dir_fd, at)
+        acl = self.default_acl(directory) if place.over_mark else b""
+        if acl:
+            upper.make_below_acl(acl, at, make)
+        else:
+            make(dir_fd, at)
         try:
             self._give(dir_fd, at, place, mode, uid, gid)
             status = os.stat(at, dir_fd=dir_fd, follow_symlinks=False)
@@ -120,15 +153,24 @@ class Namespace(Promotion):
         return self._enter(place, status, is_directory)
 
     def _give(self, dir_fd: int, at: bytes, place: Vacancy, mode: int, uid: int, gid: int) -> None:
-        """Owner and set-id bits of something new (inode_init_owner() of fs/inode.c); chown(2) clears the latter."""
-        inherited = place.directory.gid
-        owner = self.owners.store(uid, inherited if inherited >= 0 else gid)
-        made_with = os.getegid() if place.over_mark or inherited < 0 else inherited
-        changed = owner is not None and owner != (os.geteuid(), made_with)
-        if changed and owner is not None:
+        """Owner and set-id bits of something new; chown(2) clears the latter."""
+        owner = self._owner(place.directory, uid, gid, elsewhere=place.over_mark)
+        if owner is not None:
             os.chown(at, *owner, dir_fd=dir_fd, follow_symlinks=False)
-        if mode & (stat.S_ISUID | stat.S_ISGID):
-            os.chmod(b"/proc/self/fd/%d/%s" % (dir_fd, at), mode)
+        setid = mode & (stat.S_ISUID | stat.S_ISGID)
+        if setid:
+            path = b"/proc/self/fd/%d/%s" % (dir_fd, at)
+            os.chmod(path, stat.S_IMODE(os.stat(path).st_mode) | setid)  # an ACL may have changed the others
+
+    def _owner(self, directory: Directory, uid: int, gid: int, elsewhere: bool) -> tuple[int, int] | None:
+        """The owner to give to something new (inode_init_owner() of fs/inode.c); None where it has it already.
+
+        `elsewhere`: it was not made in the directory itself, whose group it may have to inherit.
+        """
+        inherited = directory.gid
+        owner = self.owners.store(uid, inherited if inherited >= 0 else gid)
+        made_with = os.getegid() if elsewhere or inherited < 0 else inherited
+        return None if owner == (os.geteuid(), made_with) else owner
 
     def _enter(self, place: Vacancy, status: os.stat_result, is_directory: bool) -> tuple[bytes, Node]:
         ino = self.tree.foreign_ino(self.upper.device, status.st_ino)

@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Iterator
 
+from unionfs import syscalls
 from unionfs.fuse import wire
 from unionfs.nodes import WHITEOUT, Directory
 from unionfs.tree import Run
@@ -97,6 +98,27 @@ class Reading(Core):
         if whence == os.SEEK_HOLE:
             return size
         raise error(errno.ENXIO)
+
+    def get_flags(self, id: int) -> int:
+        """What FS_IOC_GETFLAGS says (ioctl_iflags(2)): of the upper's file; 0 for the tree's and for special files."""
+        node = self.nodes.get(id)
+        if node is None or node.lower:
+            return 0
+        kind = stat.S_IFMT(self.upper.stat(node).st_mode)
+        if kind == stat.S_IFREG:
+            return syscalls.get_flags(self.upper.file(node))
+        if kind != stat.S_IFDIR:
+            return 0
+        fd = os.open(self.upper.path(node)[0], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return syscalls.get_flags(fd)
+        finally:
+            os.close(fd)
+
+    def set_flags(self, id: int, flags: int) -> None:
+        """FS_IOC_SETFLAGS: EOPNOTSUPP for any change. An immutable file could not be copied up, moved or removed."""
+        if flags != self.get_flags(id):
+            raise error(errno.EOPNOTSUPP)
 
     def statfs(self) -> os.statvfs_result:
         """What statfs(2) shows: the upper's file system, or the tree's."""

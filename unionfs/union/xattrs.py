@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from functools import cache
 
 from unionfs import whiteout
-from unionfs.union.core import error
+from unionfs.nodes import Directory, Node
+from unionfs.union.core import DEFAULT_ACL, error
 from unionfs.union.promote import Promotion
 
 _CAP_SYS_ADMIN = 21
+_ACLS = (b"system.posix_acl_access", os.fsencode(DEFAULT_ACL))
 
 
 class Xattrs(Promotion):
@@ -27,7 +30,13 @@ class Xattrs(Promotion):
                 raise error(errno.ENODATA)
             return value
         path, follow = self.upper.path(node)
-        return os.getxattr(path, name, follow_symlinks=follow)
+        try:
+            return os.getxattr(path, name, follow_symlinks=follow)
+        except OSError as failure:
+            # The kernel takes every other errno for a reason to refuse access (fuse_get_acl()).
+            if name in _ACLS and failure.errno == errno.EOPNOTSUPP:
+                raise error(errno.ENODATA) from failure
+            raise
 
     def listxattr(self, id: int) -> list[bytes]:
         """All names that show."""
@@ -39,19 +48,32 @@ class Xattrs(Promotion):
         names = map(os.fsencode, os.listxattr(path, follow_symlinks=follow))
         return [name for name in names if not whiteout.is_hidden_xattr(name)]
 
-    def setxattr(self, id: int, name: bytes, value: bytes, flags: int) -> None:
-        """Set one; flags are XATTR_CREATE and XATTR_REPLACE."""
+    def setxattr(self, id: int, name: bytes, value: bytes, flags: int, kill_setgid: bool = False) -> None:
+        """Set one; flags are XATTR_CREATE and XATTR_REPLACE. `kill_setgid`: whoever sets this ACL loses that bit."""
         self._refuse_marks(name)
-        path, follow = self.upper.path(self.promote(id))
+        node = self.promote(id)
+        path, follow = self.upper.path(node)
         os.setxattr(path, name, value, flags, follow_symlinks=follow)
+        self._acl_changed(node, name)
+        if kill_setgid:
+            mode = stat.S_IMODE(self.upper.stat(node).st_mode)
+            if mode & stat.S_ISGID:
+                os.chmod(path, mode & ~stat.S_ISGID)
 
     def removexattr(self, id: int, name: bytes) -> None:
         """Remove one; ENODATA where there is none, without promoting for it."""
         self._refuse_marks(name)
         if id not in self.nodes and name not in self.tree.xattrs(id):
             raise error(errno.ENODATA)
-        path, follow = self.upper.path(self.promote(id))
+        node = self.promote(id)
+        path, follow = self.upper.path(node)
         os.removexattr(path, name, follow_symlinks=follow)
+        self._acl_changed(node, name)
+
+    @staticmethod
+    def _acl_changed(node: Node, name: bytes) -> None:
+        if isinstance(node, Directory) and name == os.fsencode(DEFAULT_ACL):
+            node.default_acl = None
 
     @staticmethod
     def _refuse_marks(name: bytes) -> None:
