@@ -21,6 +21,7 @@ Options for -o, separated by commas:
   ro                   read-only although there is an upper
   allow_other          let other users use the mount (root: always)
   default_permissions  let the kernel check modes (with an upper: always)
+  writeback            let the kernel merge small writes; a full disk shows at close(2) then, not at write(2)
   squash_to_root       everything belongs to root
   squash_to_uid=N, squash_to_gid=N   everything belongs to N
 Others are warned about and passed over.
@@ -95,7 +96,11 @@ def _mount(options: Options, target: str, engine: str, foreground: bool) -> None
         wanted += ["default_permissions"] * (options.default_permissions or not read_only)
         fd = mount.fusermount(target, [f"fsname={source}", *wanted])
     try:
-        run(lambda ready: serve(union, fd, engine, ready), lambda: mount.unmount(target), foreground)
+        run(
+            lambda ready: serve(union, fd, engine, ready, writeback=options.writeback),
+            lambda: mount.unmount(target),
+            foreground,
+        )
     except BaseException:
         mount.unmount(target)
         raise

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-_FLAGS = frozenset({"ro", "rw", "allow_other", "allow_root", "default_permissions", "squash_to_root"})
+_FLAGS = frozenset({"ro", "rw", "allow_other", "allow_root", "default_permissions", "squash_to_root", "writeback"})
 _VALUES = frozenset({"lowerdir", "upperdir", "workdir", "squash_to_uid", "squash_to_gid"})
 _IGNORED = frozenset(
     # Of mount(8) and of engines: about the mount point, durability or labels, which change nothing served here.
@@ -34,6 +34,7 @@ class Options:
     read_only: bool = False
     allow_other: bool = False
     default_permissions: bool = False
+    writeback: bool = False
     squash_uid: int | None = None
     squash_gid: int | None = None
     unknown: list[str] = field(default_factory=list)
@@ -75,7 +76,7 @@ def _flag(options: Options, name: str) -> None:
         options.read_only = name == "ro"
     elif name == "squash_to_root":
         options.squash_uid = options.squash_gid = 0
-    elif name in ("allow_other", "default_permissions"):
+    elif name in ("allow_other", "default_permissions", "writeback"):
         setattr(options, name, True)
 
 

@@ -10,9 +10,17 @@ from unionfs.union import Union
 ENGINES = ("direct", "pyfuse3")
 
 
-def serve(union: Union, fd: int, engine: str = "direct", ready: Callable[[], None] | None = None) -> None:
+def serve(
+    union: Union,
+    fd: int,
+    engine: str = "direct",
+    ready: Callable[[], None] | None = None,
+    *,
+    writeback: bool = False,
+) -> None:
     """Answer the kernel on `fd`, a mounted /dev/fuse, until it is unmounted; then release everything.
 
+    `writeback`: let the kernel keep what is written and merge small writes (*direct* only; pyfuse3 always does).
     `ready` is called once the mount answers. The mode of what is made comes from the kernel, which has applied
     the caller's umask already; so this process's is cleared.
     """
@@ -21,7 +29,7 @@ def serve(union: Union, fd: int, engine: str = "direct", ready: Callable[[], Non
         if engine == "direct":
             from unionfs.fuse.direct import Direct
 
-            Direct(union, fd, ready).serve()
+            Direct(union, fd, ready, writeback=writeback).serve()
         elif engine == "pyfuse3":
             from unionfs.fuse import libfuse
 

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from unionfs.fuse import wire
+from unionfs.fuse.waiting import Patience
 from unionfs.fuse.wire import Init, Op
 from unionfs.union import Busy, Job, Later, SetAttr, Union
 
@@ -33,12 +34,14 @@ BUFFER = MAX_WRITE + 4096
 WORKERS = 4
 
 WANTED = (
-    Init.ASYNC_READ | Init.BIG_WRITES | Init.DO_READDIRPLUS | Init.ASYNC_DIO | Init.WRITEBACK_CACHE
+    Init.ASYNC_READ | Init.BIG_WRITES | Init.DO_READDIRPLUS | Init.ASYNC_DIO
     | Init.NO_OPEN_SUPPORT | Init.PARALLEL_DIROPS | Init.MAX_PAGES | Init.CACHE_SYMLINKS
     | Init.NO_OPENDIR_SUPPORT | Init.HANDLE_KILLPRIV_V2 | Init.DONT_MASK | Init.SETXATTR_EXT
 )  # fmt: skip
 """Not ATOMIC_O_TRUNC: together with no-open the truncation would be lost. Not READDIRPLUS_AUTO: always plus.
-DONT_MASK: whether the umask counts is for the directory's default ACL to say."""
+DONT_MASK: whether the umask counts is for the directory's default ACL to say. Not WRITEBACK_CACHE unless it is
+asked for: it makes every close(2) cost the next stat(2) a request, and lets write(2) succeed on a full disk.
+"""
 
 WANTED_WRITABLE = Init.POSIX_ACL
 """Brings default_permissions along, and a GETXATTR for whoever is not the owner: a read-only mount goes without."""
@@ -53,14 +56,21 @@ Handler = Callable[[int, memoryview, int, int], "bytes | memoryview | Later | No
 class Direct:
     """Serves one union on one /dev/fuse descriptor until it is unmounted."""
 
-    def __init__(self, union: Union, fd: int, ready: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, union: Union, fd: int, ready: Callable[[], None] | None = None, *, writeback: bool = False
+    ) -> None:
         self._union = union
+        self._wanted = WANTED
+        if union.upper_or_none is not None:
+            self._wanted |= WANTED_WRITABLE | (Init.WRITEBACK_CACHE if writeback else 0)
         self._fd = fd
         self._ready = ready
         self._pool: ThreadPoolExecutor | None = None
         self._wake = -1
-        self._running = 0
         self._setxattr_head = wire.SETXATTR_IN.size
+        self._patience = Patience()
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLIN)
         self._done: deque[Callable[[], None]] = deque()
         self._waiting: dict[Job, list[bytes]] = {}
         self._handlers: dict[int, Handler] = {
@@ -82,31 +92,44 @@ class Direct:
 
     def serve(self) -> None:
         """Answer until the mount is gone."""
+        os.set_blocking(self._fd, False)
         buffer = bytearray(BUFFER)
         view = memoryview(buffer)
         try:
-            while True:
-                if self._running:
-                    self._wait()
-                length = self._receive(buffer)
-                if length < 0:
-                    return
+            while (length := self._receive(buffer)) >= 0:
                 if length:
                     self._dispatch(view[:length])
+                while self._done:
+                    self._done.popleft()()
         finally:
             self._stop()
 
     def _receive(self, buffer: bytearray) -> int:
         """The length of the next message, 0 for none this time, -1 for the end of the mount."""
+        fd, buffers = self._fd, [buffer]
         try:
-            return os.readv(self._fd, [buffer])
+            for attempt in range(1 + self._patience.times()):
+                try:
+                    length = os.readv(fd, buffers)
+                except BlockingIOError:
+                    continue
+                if attempt:
+                    self._patience.paid()
+                return length
         except OSError as error:
             if error.errno == errno.ENODEV:
                 return -1
-            # ENOENT: the request was interrupted before it could be read. EAGAIN: another reader was faster.
-            if error.errno in (errno.ENOENT, errno.EAGAIN):
-                return 0
-            raise
+            if error.errno != errno.ENOENT:  # the request was interrupted before it could be read
+                raise
+            return 0
+        self._patience.failed()
+        self._sleep()
+        return 0
+
+    def _sleep(self) -> None:
+        """Until there is a request or a worker has finished."""
+        if self._wake in dict(self._poll.poll()):
+            os.eventfd_read(self._wake)
 
     def _dispatch(self, message: memoryview) -> None:
         _, opcode, unique, node, uid, gid, _, _, _ = wire.IN_HEADER.unpack_from(message)
@@ -150,6 +173,7 @@ class Direct:
 
             self._pool = ThreadPoolExecutor(WORKERS, "unionfs")
             self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self._poll.register(self._wake, select.POLLIN)
 
         def run() -> None:
             failure: OSError | None = None
@@ -160,23 +184,7 @@ class Direct:
             self._done.append(lambda: done(failure))
             os.eventfd_write(self._wake, 1)
 
-        self._running += 1
         self._pool.submit(run)
-
-    def _wait(self) -> None:
-        """Finish what workers have done, until there is a request or nothing is running any more."""
-        poll = select.poll()
-        poll.register(self._fd, select.POLLIN)
-        poll.register(self._wake, select.POLLIN)
-        while self._running:
-            ready = dict(poll.poll())
-            if self._wake in ready:
-                os.eventfd_read(self._wake)
-                while self._done:
-                    self._running -= 1
-                    self._done.popleft()()
-            if self._fd in ready:
-                return
 
     def _defer(self, unique: int, later: Later) -> None:
         self._submit(later.work, lambda failure: self._reply(unique, (failure.errno or errno.EIO) if failure else 0))
@@ -211,7 +219,7 @@ class Direct:
         major, minor, readahead, flags = wire.INIT_IN.unpack_from(body)
         if major != wire.KERNEL_VERSION or minor < 31:
             raise OSError(errno.EPROTO, f"FUSE protocol {major}.{minor} is older than 7.31 (Linux 5.4)")
-        flags &= WANTED | (0 if self._union.upper_or_none is None else WANTED_WRITABLE)
+        flags &= self._wanted
         self._setxattr_head = wire.SETXATTR_IN.size if flags & Init.SETXATTR_EXT else wire.SETXATTR_IN.size // 2
         if self._ready is not None:
             self._ready()
