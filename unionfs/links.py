@@ -37,6 +37,10 @@ class Links:
         """Whether a file of the tree, by the number it shows, is promoted and recorded."""
         return ino in self._left
 
+    def __len__(self) -> int:
+        """How many there are; without any, lookups need not ask."""
+        return len(self._left)
+
     def inos(self) -> list[int]:
         """The numbers, as shown, of all recorded files."""
         return list(self._left)

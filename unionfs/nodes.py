@@ -21,7 +21,7 @@ class Node:
     or for data) of a file that has no name any more; or `lower` is set, and the content is still the tree's.
     """
 
-    __slots__ = ("fd", "id", "ino", "inode", "left", "lookups", "lower", "others", "where")
+    __slots__ = ("bare", "fd", "id", "ino", "inode", "left", "lookups", "lower", "others", "where")
 
     def __init__(self, id: int, ino: int, where: tuple[Directory, bytes] | None) -> None:
         self.id = id
@@ -32,6 +32,7 @@ class Node:
         self.fd = -1
         self.lookups = 0
         self.lower = False
+        self.bare = False  # known to have no security.capability, which the kernel asks for all the time
         self.left = -1  # hard-linked files of the tree: names not taken over yet; -1: has no record in origins/
 
     @property

@@ -6,6 +6,7 @@ directory on the same file system:
 
     work/     temporaries; swept when mounting, since nothing in it was published
     origins/  links.py: hard links to files of the upper that stand for a file of the tree
+    whiteout  the device that all whiteouts are links to
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class Upper:
         self.origins = _subdirectory(base, b"origins")
         for name in os.listdir(self.work):
             self.discard(os.fsencode(name))
-        self.whiteouts = whiteout.Writer()
+        self.whiteouts = whiteout.Writer(store=base)
         self._try_whiteouts()
 
     def _try_whiteouts(self) -> None:
@@ -109,6 +110,11 @@ class Upper:
             return b"/proc/self/fd/%d" % self._removed(node), True
         directory, name = node.where
         return b"/proc/self/fd/%d/%s" % (self.directory(directory), name), False
+
+    def target(self, node: Node) -> tuple[int | bytes, bool]:
+        """For calls that take either: a descriptor that is open anyway, or `path`.."""
+        fd = self._files.get(node.id)
+        return (fd, True) if fd >= 0 else self.path(node)
 
     def stat(self, node: Node) -> os.stat_result:
         """fstat(2) of a node."""

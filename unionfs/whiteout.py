@@ -23,6 +23,8 @@ from typing import Final, NamedTuple
 
 PREFIX: Final = b".wh."
 OPAQUE_NAME: Final = b".wh..wh..opq"
+SHARED: Final = b"whiteout"
+"""Name of the device that a `Writer` links to."""
 
 _OPAQUE: Final = ("trusted.overlay.opaque", "user.overlay.opaque", "user.fuseoverlayfs.opaque")
 _REDIRECT: Final = ("trusted.overlay.redirect", "user.overlay.redirect")
@@ -198,9 +200,13 @@ class Writer:
     Whiteouts are devices 0:0 (no privilege needed since Linux 5.8); where those are refused, or where the
     environment has FUSE_OVERLAYFS_DISABLE_OVL_WHITEOUT, ``.wh.NAME`` files. What was refused once is not
     tried again. Opaque marks are ``user.overlay.opaque=y``, or ``.wh..wh..opq`` where xattrs are refused.
+
+    `store` is a directory of ours on the same file system: all whiteouts are links to one device in it, as the kernel's
+    overlayfs does it (ovl_whiteout() of fs/overlayfs/dir.c), which saves making an inode for each.
     """
 
-    def __init__(self, devices: bool | None = None) -> None:
+    def __init__(self, devices: bool | None = None, store: int = -1) -> None:
+        self._store = store
         if devices is None:
             devices = "FUSE_OVERLAYFS_DISABLE_OVL_WHITEOUT" not in os.environ
         self.devices = devices
@@ -210,7 +216,7 @@ class Writer:
         """Write a whiteout for `name`, which must not exist in the directory (EEXIST as a device)."""
         if self.devices:
             try:
-                os.mknod(name, stat.S_IFCHR, 0, dir_fd=dirfd)
+                self._make(dirfd, name)
             except OSError as error:
                 # EPERM: before Linux 5.8, nodev-like policies. EINVAL, ENOTSUP: file systems without devices.
                 if error.errno not in (errno.EPERM, errno.EINVAL, errno.ENOTSUP):
@@ -219,6 +225,20 @@ class Writer:
             else:
                 return
         _touch(dirfd, PREFIX + name)
+
+    def _make(self, dirfd: int, name: bytes) -> None:
+        if self._store < 0:
+            os.mknod(name, stat.S_IFCHR, 0, dir_fd=dirfd)
+            return
+        try:
+            os.link(SHARED, name, src_dir_fd=self._store, dst_dir_fd=dirfd, follow_symlinks=False)
+        except OSError as error:
+            # ENOENT: the first one. EMLINK: it has as many links as the file system allows (65,000 on ext4).
+            if error.errno not in (errno.ENOENT, errno.EMLINK):
+                raise
+            _remove(self._store, SHARED)
+            os.mknod(SHARED, stat.S_IFCHR, 0, dir_fd=self._store)
+            os.link(SHARED, name, src_dir_fd=self._store, dst_dir_fd=dirfd, follow_symlinks=False)
 
     @staticmethod
     def reveal(dirfd: int, name: bytes) -> bool:

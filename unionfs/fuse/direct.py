@@ -33,6 +33,9 @@ BUFFER = MAX_WRITE + 4096
 
 WORKERS = 4
 
+_COPIED = 4096
+"""Up to so many bytes a reply is put together here: the kernel takes one piece faster than two."""
+
 WANTED = (
     Init.ASYNC_READ | Init.BIG_WRITES | Init.DO_READDIRPLUS | Init.ASYNC_DIO
     | Init.NO_OPEN_SUPPORT | Init.PARALLEL_DIROPS | Init.MAX_PAGES | Init.CACHE_SYMLINKS
@@ -132,7 +135,7 @@ class Direct:
             os.eventfd_read(self._wake)
 
     def _dispatch(self, message: memoryview) -> None:
-        _, opcode, unique, node, uid, gid, _, _, _ = wire.IN_HEADER.unpack_from(message)
+        opcode, unique, node, uid, gid = wire.REQUEST.unpack_from(message)
         handler = self._handlers.get(opcode)
         if handler is None:
             self._reply(unique, errno.ENOSYS)
@@ -159,7 +162,10 @@ class Direct:
     def _reply(self, unique: int, code: int, payload: bytes | memoryview = b"") -> None:
         header = wire.OUT_HEADER.pack(wire.OUT_HEADER.size + len(payload), -code, unique)
         try:
-            os.writev(self._fd, (header, payload)) if payload else os.write(self._fd, header)
+            if len(payload) <= _COPIED:
+                os.write(self._fd, header + payload)
+            else:
+                os.writev(self._fd, (header, payload))
         except OSError as error:
             # ENOENT: interrupted meanwhile, nobody waits for the answer. ENODEV: unmounted; the loop will see it.
             if error.errno not in (errno.ENOENT, errno.ENODEV):

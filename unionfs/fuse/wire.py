@@ -49,6 +49,7 @@ class Attr(NamedTuple):
 # The kernel's fields are unsigned; times are signed here, since seconds before 1970 are two's complement.
 ATTR = struct.Struct("<3Q3q10I")
 IN_HEADER = struct.Struct("<IIQQIIIHH")  # len opcode unique nodeid uid gid pid total_extlen padding
+REQUEST = struct.Struct("<4xIQQII")  # the same, only: opcode unique nodeid uid gid
 OUT_HEADER = struct.Struct("<IiQ")  # len error unique
 ENTRY_HEAD = struct.Struct("<QQQQII")  # nodeid generation entry_valid attr_valid entry_nsec attr_nsec; then ATTR
 ENTRY_SIZE = ENTRY_HEAD.size + ATTR.size
@@ -164,8 +165,8 @@ class Init(IntFlag):
     INIT_EXT = 1 << 30
 
 
-class Fattr(IntFlag):
-    """FATTR_*: which fields of ``struct fuse_setattr_in`` are valid."""
+class Fattr:
+    """FATTR_*: which fields of ``struct fuse_setattr_in`` are valid. Plain numbers: enum's operators are slow."""
 
     MODE = 1 << 0
     UID = 1 << 1

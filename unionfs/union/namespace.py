@@ -118,6 +118,7 @@ class Namespace(Promotion):
         node = Node(self.new_id(), self.tree.foreign_ino(self.upper.device, status.st_ino), None)
         node.fd = fd
         node.lookups = 1
+        node.bare = True
         self.nodes[node.id] = node
         return wire.entry(node.id, self.pack(node, status))
 
@@ -183,6 +184,7 @@ class Namespace(Promotion):
         self.nodes[node.id] = node
         place.directory.set(place.name, node.id, place.in_tree)
         node.lookups = 1
+        node.bare = True
         return wire.entry(node.id, self.pack(node, status)), node
 
     def link(self, id: int, parent: int, name: bytes) -> bytes:

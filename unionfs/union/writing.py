@@ -55,11 +55,11 @@ class Writing(Promotion):
             self._chown(node, change)
         if valid & Fattr.KILL_SUIDGID:
             self._clear_setid(node)
-        path, follow = self.upper.path(node)
+        target, follow = self.upper.target(node)
         if valid & Fattr.MODE:
-            os.chmod(path, stat.S_IMODE(change.mode))
+            os.chmod(target, stat.S_IMODE(change.mode))
         if valid & (Fattr.ATIME | Fattr.MTIME):
-            os.utime(path, ns=self._times(node, change), follow_symlinks=follow)
+            os.utime(target, ns=self._times(node, change), follow_symlinks=follow)
         status = self.upper.stat(node)
         if isinstance(node, Directory):
             self.note_directory(node, status)
@@ -70,10 +70,12 @@ class Writing(Promotion):
         gid = change.gid if change.valid & Fattr.GID else -1
         owner = self.owners.store(uid, gid)
         if owner is not None:
-            path, follow = self.upper.path(node)
-            os.chown(path, *owner, follow_symlinks=follow)
+            target, follow = self.upper.target(node)
+            os.chown(target, *owner, follow_symlinks=follow)
 
     def _times(self, node: Node, change: SetAttr) -> tuple[int, int]:
+        if change.valid & Fattr.ATIME and change.valid & Fattr.MTIME:
+            return change.atime, change.mtime
         status = self.upper.stat(node)
         atime = change.atime if change.valid & Fattr.ATIME else status.st_atime_ns
         mtime = change.mtime if change.valid & Fattr.MTIME else status.st_mtime_ns

@@ -13,6 +13,7 @@ from unionfs.union.core import DEFAULT_ACL, error
 from unionfs.union.promote import Promotion
 
 _CAP_SYS_ADMIN = 21
+_CAPABILITY = b"security.capability"
 _ACLS = (b"system.posix_acl_access", os.fsencode(DEFAULT_ACL))
 
 
@@ -29,10 +30,13 @@ class Xattrs(Promotion):
             if value is None:
                 raise error(errno.ENODATA)
             return value
-        path, follow = self.upper.path(node)
+        if node.bare and name == _CAPABILITY:
+            raise error(errno.ENODATA)
+        target, follow = self.upper.target(node)
         try:
-            return os.getxattr(path, name, follow_symlinks=follow)
+            return os.getxattr(target, name, follow_symlinks=follow)
         except OSError as failure:
+            node.bare = node.bare or (name == _CAPABILITY and failure.errno == errno.ENODATA)
             # The kernel takes every other errno for a reason to refuse access (fuse_get_acl()).
             if name in _ACLS and failure.errno == errno.EOPNOTSUPP:
                 raise error(errno.ENODATA) from failure
@@ -44,21 +48,22 @@ class Xattrs(Promotion):
         if node is None or node.lower:
             shown = _sees_trusted()
             return [name for name in self.tree.xattrs(id) if shown or not name.startswith(b"trusted.")]
-        path, follow = self.upper.path(node)
-        names = map(os.fsencode, os.listxattr(path, follow_symlinks=follow))
+        target, follow = self.upper.target(node)
+        names = map(os.fsencode, os.listxattr(target, follow_symlinks=follow))
         return [name for name in names if not whiteout.is_hidden_xattr(name)]
 
     def setxattr(self, id: int, name: bytes, value: bytes, flags: int, kill_setgid: bool = False) -> None:
         """Set one; flags are XATTR_CREATE and XATTR_REPLACE. `kill_setgid`: whoever sets this ACL loses that bit."""
         self._refuse_marks(name)
         node = self.promote(id)
-        path, follow = self.upper.path(node)
-        os.setxattr(path, name, value, flags, follow_symlinks=follow)
+        target, follow = self.upper.target(node)
+        node.bare = node.bare and name != _CAPABILITY
+        os.setxattr(target, name, value, flags, follow_symlinks=follow)
         self._acl_changed(node, name)
         if kill_setgid:
             mode = stat.S_IMODE(self.upper.stat(node).st_mode)
             if mode & stat.S_ISGID:
-                os.chmod(path, mode & ~stat.S_ISGID)
+                os.chmod(target, mode & ~stat.S_ISGID)
 
     def removexattr(self, id: int, name: bytes) -> None:
         """Remove one; ENODATA where there is none, without promoting for it."""
@@ -66,8 +71,8 @@ class Xattrs(Promotion):
         if id not in self.nodes and name not in self.tree.xattrs(id):
             raise error(errno.ENODATA)
         node = self.promote(id)
-        path, follow = self.upper.path(node)
-        os.removexattr(path, name, follow_symlinks=follow)
+        target, follow = self.upper.target(node)
+        os.removexattr(target, name, follow_symlinks=follow)
         self._acl_changed(node, name)
 
     @staticmethod
