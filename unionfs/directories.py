@@ -69,17 +69,25 @@ class DirectoryStack:
     # Names.
 
     def lookup(self, parent: int, name: bytes) -> int:
+        self._recent = self._look_up(parent, name)
+        return self._recent[0] if self._recent is not None else 0
+
+    def entry(self, parent: int, name: bytes) -> bytes | None:
+        found = self._look_up(parent, name)
+        return None if found is None else wire.entry(*found)
+
+    def _look_up(self, parent: int, name: bytes) -> tuple[int, bytes] | None:
+        """Count a lookup: (node id, attributes), None where there is no such name."""
         found = self._find(parent, name)
         if found is None:
-            return 0
+            return None
         status, place, layers = found
-        changed = self._override(place, name, status)
+        changed = self._override(place, name, status) if self._overridden[place.layer] else None
         if layers:
             id = self._seen_directory(parent, name, layers)
         else:
             id = self._nodes.seen_file(self._numbers.identity(status), parent, place, name)
-        self._recent = id, self._pack(status, changed)
-        return id
+        return id, self._pack(status, changed)
 
     def _seen_directory(self, parent: int, name: bytes, layers: list[LayerDir]) -> int:
         id, unused = self._nodes.seen_directory(parent, name, layers)
@@ -113,9 +121,6 @@ class DirectoryStack:
         if directory is None:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         return directory
-
-    def entry(self, parent: int, name: bytes) -> bytes | None:
-        return None
 
     def names(self, node: int) -> list[tuple[int, bytes]]:
         known = self._nodes[node]

@@ -65,9 +65,9 @@ class Tree(Protocol):
         """The node's ``struct fuse_attr``, 88 bytes. `ino` is stable across mounts; directories have nlink 1."""
 
     def entry(self, parent: int, name: bytes) -> bytes | None:
-        """The ready-made 128 bytes of ``struct fuse_entry_out`` for `name`; None where there is none.
+        """The whole answer to LOOKUP, 128 bytes of ``struct fuse_entry_out``; None where there is no such name.
 
-        Only called of `stable` trees; others need not build what would be counted.
+        Counts like `lookup`.
         """
 
     def entries(self, node: int, cookie: int = 0) -> Iterator[Entry]:

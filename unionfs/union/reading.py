@@ -26,14 +26,16 @@ class Reading(Core):
 
     def lookup(self, parent: int, name: bytes) -> bytes | memoryview:
         """``struct fuse_entry_out`` of a name; node id 0 in it says that there is none."""
-        if parent not in self.nodes and self.tree.stable and self.owners.exact:
+        if parent not in self.nodes and self.owners.exact:
             ready = self.tree.entry(parent, name)
             if ready is None:
                 if len(name) > NAME_MAX:
                     raise error(errno.ENAMETOOLONG, name)
                 return NEGATIVE
-            if not self.nodes or (int.from_bytes(ready[:8], "little") not in self.nodes and not self.links_seen):
+            id = int.from_bytes(ready[:8], "little")
+            if id not in self.nodes and not (self.links and int.from_bytes(ready[_INO], "little") in self.links):
                 return ready
+            self.uncount(id, None)
         id, node = self.child(parent, name)
         if not id:
             return NEGATIVE
@@ -42,11 +44,6 @@ class Reading(Core):
         attr = self.node_attr(node)
         node.lookups += 1
         return wire.entry(id, attr)
-
-    @property
-    def links_seen(self) -> bool:
-        """Whether a name of the tree may lead to a promoted file that no node stands for yet."""
-        return bool(self.links)
 
     def getattr(self, id: int) -> bytes | memoryview:
         """``struct fuse_attr`` of a node."""
