@@ -274,15 +274,30 @@ class DirectoryStack:
         return node
 
     def _open(self, id: int, node: LiveFile) -> int:
-        """Open a regular file for reading. Raises ESTALE where its name leads to another file by now."""
-        _, place, name = self._status(id, node)
-        fd = self._open_quietly(name, self._pool.fd(place))
-        status = os.fstat(fd)
-        if self._numbers.identity(status) != node.identity or not stat.S_ISREG(status.st_mode):
-            os.close(fd)
+        """Open a regular file for reading. Raises ESTALE where no name of it leads to it any more."""
+        fd = self._open_if(node, node.place, node.name)
+        if fd < 0:  # its first name is gone: perhaps it has others
+            _, place, name = self._status(id, node)
+            fd = self._open_if(node, place, name)
+        if fd < 0:
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         self._files.put(id, fd)
         return fd
+
+    def _open_if(self, node: LiveFile, place: LayerDir, name: bytes) -> int:
+        """Open a name if it still leads to this regular file; -1 otherwise."""
+        try:
+            fd = self._open_quietly(name, self._pool.fd(place))
+        except OSError as error:
+            # Gone, or something else by now: ELOOP is a symlink, ENXIO a socket or a device without a driver.
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
+                return -1
+            raise
+        status = os.fstat(fd)
+        if self._numbers.identity(status) == node.identity and stat.S_ISREG(status.st_mode):
+            return fd
+        os.close(fd)
+        return -1
 
     def _open_quietly(self, name: bytes, dirfd: int) -> int:
         """Open without a trace in st_atime where that is allowed: for the owner and CAP_FOWNER (open(2))."""

@@ -71,6 +71,9 @@ class Direct:
         self._pool: ThreadPoolExecutor | None = None
         self._wake = -1
         self._setxattr_head = wire.SETXATTR_IN.size
+        self._running = 0  # what workers have not finished yet
+        self._blocking = True
+        os.set_blocking(fd, True)
         self._patience = Patience()
         self._poll = select.poll()
         self._poll.register(fd, select.POLLIN)
@@ -95,7 +98,6 @@ class Direct:
 
     def serve(self) -> None:
         """Answer until the mount is gone."""
-        os.set_blocking(self._fd, False)
         buffer = bytearray(BUFFER)
         view = memoryview(buffer)
         try:
@@ -103,17 +105,23 @@ class Direct:
                 if length:
                     self._dispatch(view[:length])
                 while self._done:
+                    self._running -= 1
                     self._done.popleft()()
         finally:
             self._stop()
 
     def _receive(self, buffer: bytearray) -> int:
         """The length of the next message, 0 for none this time, -1 for the end of the mount."""
-        fd, buffers = self._fd, [buffer]
+        buffers = [buffer]
+        times = self._patience.times()
         try:
-            for attempt in range(1 + self._patience.times()):
+            if not times and not self._running:
+                self._block(True)
+                return os.readv(self._fd, buffers)
+            self._block(False)
+            for attempt in range(1 + times):
                 try:
-                    length = os.readv(fd, buffers)
+                    length = os.readv(self._fd, buffers)
                 except BlockingIOError:
                     continue
                 if attempt:
@@ -128,6 +136,12 @@ class Direct:
         self._patience.failed()
         self._sleep()
         return 0
+
+    def _block(self, blocking: bool) -> None:
+        """Whether a read of the device shall wait; asleep that is one system call a request instead of three."""
+        if self._blocking != blocking:
+            os.set_blocking(self._fd, blocking)
+            self._blocking = blocking
 
     def _sleep(self) -> None:
         """Until there is a request or a worker has finished."""
@@ -190,6 +204,7 @@ class Direct:
             self._done.append(lambda: done(failure))
             os.eventfd_write(self._wake, 1)
 
+        self._running += 1
         self._pool.submit(run)
 
     def _defer(self, unique: int, later: Later) -> None:
