@@ -22,6 +22,7 @@ Options for -o, separated by commas:
   allow_other          let other users use the mount (root: always)
   default_permissions  let the kernel check modes (with an upper: always)
   writeback            let the kernel merge small writes; a full disk shows at close(2) then, not at write(2)
+  timeout=SECONDS      show changes of the lower directories after so long (default: they do not change)
   squash_to_root       everything belongs to root
   squash_to_uid=N, squash_to_gid=N   everything belongs to N
 Others are warned about and passed over.
@@ -70,7 +71,7 @@ def describe(error: Exception) -> str:
 def _mount(options: Options, target: str, engine: str, foreground: bool) -> None:
     from unionfs.background import hold_signals, run
     from unionfs.directories import DirectoryStack
-    from unionfs.fuse import mount
+    from unionfs.fuse import mount, wire
     from unionfs.open import open_union
     from unionfs.serve import serve
 
@@ -82,7 +83,8 @@ def _mount(options: Options, target: str, engine: str, foreground: bool) -> None
     if not os.path.isdir(target):
         raise OSError(errno.ENOTDIR, "the target is not a directory", target)
     # The mount may lie below a lower directory: the server must not wait for itself.
-    tree = DirectoryStack(lower, skip=[os.fsencode(target)])
+    timeout = wire.FOREVER if options.timeout is None else min(options.timeout, wire.FOREVER)
+    tree = DirectoryStack(lower, skip=[os.fsencode(target)], timeout=timeout)
     union = open_union(tree, options.upper, options.work, squash)
     read_only = options.read_only or options.upper is None
     source = "ufs"

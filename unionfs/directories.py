@@ -2,8 +2,9 @@
 
 Names are resolved when they are asked for, so mounting costs nothing and the whole of `/` may be a layer:
 submounts are crossed, what the server may not read gives EACCES. The directories should not be changed from
-outside while a union with an upper lies over them (as with the kernel's overlayfs); when they are, what is
-asked for next shows the change, and nothing breaks. Symbolic links inside layers are never followed.
+outside while a union lies over them (as with the kernel's overlayfs), unless it has a finite timeout: whatever
+is kept of them, descriptors of directories and marks, is found anew after that. Symbolic links inside layers
+are never followed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
@@ -33,7 +35,8 @@ class DirectoryStack:
 
     `hide` are (st_dev, st_ino) of files and directories that do not exist for it. `skip` are absolute paths
     that are never touched, not even by a stat: a mount point that is served by this very process would wait
-    for itself for ever. Raises what opening the layers raises.
+    for itself for ever. `timeout`: others may change the layers; what they did shows after so many seconds.
+    Raises what opening the layers raises.
     """
 
     stable = False
@@ -41,8 +44,16 @@ class DirectoryStack:
     max_gid = 0
 
     def __init__(
-        self, layers: Sequence[bytes], *, hide: Iterable[tuple[int, int]] = (), skip: Iterable[bytes] = ()
+        self,
+        layers: Sequence[bytes],
+        *,
+        hide: Iterable[tuple[int, int]] = (),
+        skip: Iterable[bytes] = (),
+        timeout: float = wire.FOREVER,
     ) -> None:
+        self.timeout = timeout
+        self._entry = wire.Validity(timeout).entry
+        self._due = 0.0  # when what is kept of the layers is to be found again, by time.monotonic()
         self._hide = frozenset(hide)
         self._pool = OpenDirectories(skip=_by_directory(skip))
         self._files = Descriptors(room())
@@ -74,7 +85,7 @@ class DirectoryStack:
 
     def entry(self, parent: int, name: bytes) -> bytes | None:
         found = self._look_up(parent, name)
-        return None if found is None else wire.entry(*found)
+        return None if found is None else self._entry(*found)
 
     def _look_up(self, parent: int, name: bytes) -> tuple[int, bytes] | None:
         """Count a lookup: (node id, attributes), None where there is no such name."""
@@ -104,6 +115,7 @@ class DirectoryStack:
         return True
 
     def _find(self, parent: int, name: bytes) -> merge.Found | None:
+        self._renew()
         directory = self._directory(parent)
         if len(name) > _NAME_MAX:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), name)
@@ -115,6 +127,13 @@ class DirectoryStack:
         if found is not None and self._hide and (found.status.st_dev, found.status.st_ino) in self._hide:
             return None
         return found
+
+    def _renew(self) -> None:
+        """With a finite timeout: find the layers' directories and marks again, once in so many seconds."""
+        if self.timeout < wire.FOREVER and (now := time.monotonic()) >= self._due:
+            self._due = now + self.timeout
+            self._recent = None
+            self._pool.renew()
 
     def _directory(self, id: int) -> LiveDirectory:
         directory = self._nodes.directory(id)
@@ -147,6 +166,7 @@ class DirectoryStack:
             attr = self._recent[1]
             self._recent = None  # the next question is a new one, and the host may have changed
             return attr
+        self._renew()
         known = self._nodes[node]
         if isinstance(known, LiveDirectory):
             top = known.layers[0]
@@ -212,10 +232,14 @@ class DirectoryStack:
 
     def _read(self, directory: LiveDirectory) -> dict[bytes, int]:
         """The merged names of a directory with their types. Raises EACCES where a layer may not be read."""
+        self._renew()
         merged: dict[bytes, int] = {}
         hidden: set[bytes] = set()
         for layer in directory.layers:
-            names, whiteouts, _ = layer.scan(self._pool)
+            try:
+                names, whiteouts, _ = layer.scan(self._pool)
+            except FileNotFoundError:  # removed on the host: nothing is in it
+                continue
             if self._hide:
                 self._without_hidden(layer, names)
             if self._overridden[layer.layer]:
@@ -311,6 +335,7 @@ class DirectoryStack:
         return os.open(name, _READ, dir_fd=dirfd)
 
     def xattrs(self, node: int) -> Mapping[bytes, bytes]:
+        self._renew()
         known = self._nodes[node]
         if isinstance(known, LiveDirectory):
             place, name = known.layers[0], b"."

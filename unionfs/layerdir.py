@@ -40,11 +40,13 @@ class OpenDirectories:
         self.limit = room() if limit is None else limit
         self._skip = skip or {}
         self._used: OrderedDict[LayerDir, None] = OrderedDict()
+        self.age = 0
+        """How often everything was renewed: marks that are older are read again."""
 
     def fd(self, directory: LayerDir) -> int:
         """The O_PATH descriptor of a directory, good until the next call.
 
-        Raises ENOENT or ENOTDIR where the directory vanished from its layer, ELOOP where it became a symlink.
+        Raises ENOENT where it vanished from its layer, or is a file or a symbolic link by now.
         """
         if directory.held >= 0:
             if directory.parent is not None:
@@ -56,7 +58,7 @@ class OpenDirectories:
         assert above is not None, "the root of a layer is always open"
         fd = above.held
         for step in reversed(way):
-            fd = step.held = os.open(step.name, _DIRECTORY, dir_fd=fd)
+            fd = step.held = _open(step.name, fd)
             self._used[step] = None
             if len(self._used) > self.limit:
                 self._close(next(iter(self._used)))
@@ -76,16 +78,30 @@ class OpenDirectories:
         fd, directory.held = directory.held, -1
         os.close(fd)
 
+    def renew(self) -> None:
+        """Let every directory be found again by its name, with its marks, for a layer may have changed."""
+        self.close()
+        self.age += 1
+
     def close(self) -> None:
         """Close all but the roots, whose owner closes them."""
         while self._used:
             self._close(next(iter(self._used)))
 
 
+def _open(name: bytes, above: int) -> int:
+    try:
+        return os.open(name, _DIRECTORY, dir_fd=above)
+    except OSError as error:
+        if error.errno in (errno.ENOTDIR, errno.ELOOP):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name) from None
+        raise
+
+
 class LayerDir:
     """One directory of one layer. `held` belongs to `OpenDirectories`."""
 
-    __slots__ = ("_aufs", "_marks", "held", "layer", "name", "parent", "skips")
+    __slots__ = ("_age", "_aufs", "_marks", "held", "layer", "name", "parent", "skips")
 
     def __init__(self, layer: int, parent: LayerDir | None, name: bytes, held: int = -1) -> None:
         self.layer = layer
@@ -97,17 +113,28 @@ class LayerDir:
         """Names in it that are never touched, not even by a stat."""
         self._marks: Marks | None = None
         self._aufs: frozenset[bytes] | None = None
+        self._age = 0
 
     @classmethod
     def root(cls, layer: int, path: bytes) -> LayerDir:
         """Open the root of a layer. Symlinks in `path` are followed: it is the caller's own word."""
         return cls(layer, None, path, os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
 
+    def same_place(self, other: LayerDir) -> bool:
+        """Whether both are found by the same name in the same directory."""
+        return self.layer == other.layer and self.parent is other.parent and self.name == other.name
+
     def marks(self, pool: OpenDirectories) -> Marks:
         """The marks in its xattrs, read once."""
+        if self._age != pool.age:
+            self._outdated(pool)
         if self._marks is None:
             self._marks = whiteout.marks(pool.fd(self))
         return self._marks
+
+    def _outdated(self, pool: OpenDirectories) -> None:
+        self._age = pool.age
+        self._marks = self._aufs = None
 
     def marked(self, pool: OpenDirectories, name: bytes) -> bool:
         """Whether ``.wh.NAME`` is in it.
@@ -115,6 +142,8 @@ class LayerDir:
         The names are read once, by listing the directory: cheaper than a stat for every name that is looked
         up. Where it may be searched but not listed there is a stat for every name.
         """
+        if self._age != pool.age:
+            self._outdated(pool)
         if self._aufs is None:
             try:
                 self.scan(pool)
@@ -141,10 +170,8 @@ class LayerDir:
             return None
         try:
             fd = pool.fd(self)
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):  # vanished from a live layer
-                return None
-            raise
+        except FileNotFoundError:  # vanished from a live layer
+            return None
         answer = whiteout.probe(fd, name, aufs=False)
         # Only an empty regular file makes it worth asking whether the directory may hold such whiteouts.
         if (

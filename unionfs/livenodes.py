@@ -98,7 +98,7 @@ class LiveNodes:
     def seen_directory(self, parent: int, name: bytes, layers: list[LayerDir]) -> tuple[int, list[LayerDir]]:
         """A lookup found a directory: its id, counted, and the layers that are of no use (any more).
 
-        Those of a known directory are replaced only if it is in other layers by now: what is open stays open.
+        Those of a known directory are replaced only if it is elsewhere by now: what is open stays open.
         """
         above = self._directory(parent)
         if above.children is None:
@@ -107,7 +107,7 @@ class LiveNodes:
         if id is not None:
             node = self._directory(id)
             node.lookups += 1
-            if [layer.layer for layer in node.layers] == [layer.layer for layer in layers]:
+            if len(layers) == len(node.layers) and all(map(LayerDir.same_place, node.layers, layers)):
                 return id, layers
             layers, node.layers = node.layers, layers
             return id, layers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 WHITEOUT = 0
 """In `Directory.names`: the name is hidden, although the tree has it (or had, when the mark was made)."""
@@ -85,10 +85,24 @@ class Directory(Node):
             self._extra[name] = len(self._order)
             self._order.append(name)
 
+    def compare(self, in_tree: Container[bytes]) -> None:
+        """The tree has changed underneath: `in_tree` are the names that it shows in this directory now."""
+        assert self.names is not None
+        for name, node in self.names.items():
+            place = self._extra.get(name)
+            if place is None:
+                self.set(name, node, name in in_tree)
+            elif name in in_tree:
+                self.no_extra(name)
+
     def drop(self, name: bytes) -> None:
         """The upper has nothing of that name any more."""
         assert self.names is not None
         self.names.pop(name, None)
+        self.no_extra(name)
+
+    def no_extra(self, name: bytes) -> None:
+        """The name is gone, or the tree has it now, whose cookie then counts."""
         place = self._extra.pop(name, None)
         if place is not None:
             self._order[place] = None

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 _FLAGS = frozenset({"ro", "rw", "allow_other", "allow_root", "default_permissions", "squash_to_root", "writeback"})
-_VALUES = frozenset({"lowerdir", "upperdir", "workdir", "squash_to_uid", "squash_to_gid"})
+_VALUES = frozenset({"lowerdir", "upperdir", "workdir", "squash_to_uid", "squash_to_gid", "timeout"})
 _IGNORED = frozenset(
     # Of mount(8) and of engines: about the mount point, durability or labels, which change nothing served here.
     {"dev", "nodev", "suid", "nosuid", "exec", "noexec", "atime", "noatime", "relatime", "async", "private"}
@@ -35,6 +35,8 @@ class Options:
     allow_other: bool = False
     default_permissions: bool = False
     writeback: bool = False
+    timeout: float | None = None
+    """Seconds after which changes of the lower directories show; None: never."""
     squash_uid: int | None = None
     squash_gid: int | None = None
     unknown: list[str] = field(default_factory=list)
@@ -63,6 +65,8 @@ def _take(options: Options, item: str) -> None:
             options.lower = [part.replace("\\:", ":") for part in split(value, ":", keep_escapes=True) if part]
         elif name in ("upperdir", "workdir"):
             setattr(options, name.removesuffix("dir"), value.replace("\\:", ":"))
+        elif name == "timeout":
+            options.timeout = _seconds(value)
         else:
             setattr(options, name.replace("_to", ""), _number(name, value))
     elif item in _FLAGS:
@@ -84,6 +88,14 @@ def _number(name: str, value: str) -> int:
     if not value.isdigit() or int(value) >= 1 << 32:
         raise OptionError(f"{name}={value}: this has to be a number below 2^32")
     return int(value)
+
+
+def _seconds(value: str) -> float:
+    """A number of seconds, also a broken one; one of years is the same as none."""
+    whole, _, part = value.partition(".")
+    if not (whole + part).isdigit() or not (whole + part).isascii():
+        raise OptionError(f"timeout={value}: this has to be a number of seconds, such as 1 or 0.5")
+    return float(value)
 
 
 def split(text: str, separator: str, keep_escapes: bool = False) -> Iterator[str]:

@@ -40,6 +40,9 @@ class Run(NamedTuple):
 class Tree(Protocol):
     """Every method raises `OSError`; a node id that was never given out is a programming error."""
 
+    timeout: float
+    """Seconds for which names and attributes hold; `wire.FOREVER` where nothing but the mount may change them."""
+
     stable: bool
     """Node ids keep their meaning for ever (rows): lookups need no counting and `forget` does nothing."""
 

@@ -50,3 +50,14 @@ def test_squashing() -> None:
 def test_what_cannot_be_meant_is_named(text: str, named: str) -> None:
     with pytest.raises(OptionError, match=named):
         parse([text])
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("1", 1.0), ("0.5", 0.5), ("0", 0.0), (".25", 0.25)])
+def test_timeout(text: str, seconds: float) -> None:
+    assert parse([f"lowerdir=a,timeout={text}"]).timeout == seconds
+
+
+@pytest.mark.parametrize("text", ["", ".", "-1", "soon", "inf", "1e3", "١"])
+def test_timeouts_that_make_no_sense(text: str) -> None:
+    with pytest.raises(OptionError, match="timeout"):
+        parse([f"lowerdir=a,timeout={text}"])

@@ -49,6 +49,10 @@ asked for: it makes every close(2) cost the next stat(2) a request, and lets wri
 WANTED_WRITABLE = Init.POSIX_ACL
 """Brings default_permissions along, and a GETXATTR for whoever is not the owner: a read-only mount goes without."""
 
+UNWANTED_WHERE_FINITE = Init.WRITEBACK_CACHE | Init.CACHE_SYMLINKS
+"""With a finite timeout: with the former the kernel believes no size but its own (fuse_get_cache_mask() in
+fs/fuse/inode.c), and what it keeps of a symbolic link it keeps for ever."""
+
 _FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602  # ioctl_iflags(2)
 _FS_IOC_FSGETXATTR = 0x801C581F  # ioctl_xfs_fsgetxattr(2); the kernel itself asks before it sets flags
 _FSXATTR = 28
@@ -66,6 +70,9 @@ class Direct:
         self._wanted = WANTED
         if union.upper_or_none is not None:
             self._wanted |= WANTED_WRITABLE | (Init.WRITEBACK_CACHE if writeback else 0)
+        if union.valid.finite:
+            self._wanted = self._wanted & ~UNWANTED_WHERE_FINITE | Init.AUTO_INVAL_DATA
+        self._attr_head = union.valid.attr_head
         self._fd = fd
         self._ready = ready
         self._pool: ThreadPoolExecutor | None = None
@@ -93,6 +100,8 @@ class Direct:
             Op.FALLOCATE: self._fallocate, Op.LSEEK: self._lseek, Op.COPY_FILE_RANGE: self._copy_file_range,
             Op.TMPFILE: self._tmpfile, Op.IOCTL: self._ioctl,
         }  # fmt: skip
+        if union.valid.finite:
+            self._handlers[Op.OPENDIR] = self._opendir
 
     # The loop.
 
@@ -260,14 +269,14 @@ class Direct:
             self._union.forget(id, count)
 
     def _getattr(self, node: int, body: memoryview, uid: int, gid: int) -> bytes:
-        return wire.ATTR_HEAD.pack(wire.FOREVER, 0, 0) + self._union.getattr(node)
+        return self._attr_head + self._union.getattr(node)
 
     def _setattr(self, node: int, body: memoryview, uid: int, gid: int) -> bytes:
         (
             valid, _, _, size, _, atime, mtime, _, atimensec, mtimensec, _, mode, _, new_uid, new_gid, _,
         ) = wire.SETATTR_IN.unpack_from(body)  # fmt: skip
         change = SetAttr(valid, mode, new_uid, new_gid, size, atime * 10**9 + atimensec, mtime * 10**9 + mtimensec)
-        return wire.ATTR_HEAD.pack(wire.FOREVER, 0, 0) + self._union.setattr(node, change)
+        return self._attr_head + self._union.setattr(node, change)
 
     def _readlink(self, node: int, body: memoryview, uid: int, gid: int) -> bytes:
         return self._union.readlink(node)
@@ -365,6 +374,10 @@ class Direct:
     def _readdirplus(self, node: int, body: memoryview, uid: int, gid: int) -> bytes | memoryview:
         _, cookie, size, _, _, _, _ = wire.READ_IN.unpack_from(body)
         return self._union.listing(node, cookie, size)
+
+    def _opendir(self, node: int, body: memoryview, uid: int, gid: int) -> bytes:
+        """Without FOPEN_CACHE_DIR. The kernel keeps listings by st_mtime, of which a merged directory has several."""
+        return wire.OPEN_OUT.pack(0, 0, 0)
 
     def _fallocate(self, node: int, body: memoryview, uid: int, gid: int) -> bytes:
         _, offset, length, mode, _ = wire.FALLOCATE_IN.unpack_from(body)

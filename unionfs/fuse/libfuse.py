@@ -52,12 +52,14 @@ def _errno(method: _Method) -> _Method:
 class Operations(pyfuse3.Operations):
     """pyfuse3's calls, turned into the union's."""
 
-    enable_writeback_cache = True
     supports_dot_lookup = False
 
     def __init__(self, union: Union, ready: Callable[[], None] | None) -> None:
         super().__init__()
         self._union = union
+        self._timeout = union.valid.seconds
+        # It makes the kernel believe no size but its own (fuse_get_cache_mask() in fs/fuse/inode.c).
+        self.enable_writeback_cache = not union.valid.finite
         self._ready = ready
         self._finished: dict[Job, trio.Event] = {}
 
@@ -95,7 +97,7 @@ class Operations(pyfuse3.Operations):
 
     @_errno
     async def lookup(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> EntryAttributes:
-        return _entry(self._union.lookup(parent_inode, name))
+        return _entry(self._union.lookup(parent_inode, name), self._timeout)
 
     async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
         for node, count in inode_list:
@@ -103,7 +105,7 @@ class Operations(pyfuse3.Operations):
 
     @_errno
     async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
-        return _attributes(inode, self._union.getattr(inode))
+        return _attributes(inode, self._union.getattr(inode), self._timeout)
 
     @_errno
     async def setattr(
@@ -122,7 +124,7 @@ class Operations(pyfuse3.Operations):
         change = SetAttr(
             valid, attr.st_mode, attr.st_uid, attr.st_gid, attr.st_size, attr.st_atime_ns, attr.st_mtime_ns
         )
-        return _attributes(inode, await self._do(self._union.setattr, inode, change))
+        return _attributes(inode, await self._do(self._union.setattr, inode, change), self._timeout)
 
     @_errno
     async def readlink(self, inode: InodeT, ctx: RequestContext) -> FileNameT:
@@ -133,23 +135,23 @@ class Operations(pyfuse3.Operations):
         self, parent_inode: InodeT, name: FileNameT, mode: int, rdev: int, ctx: RequestContext
     ) -> EntryAttributes:
         device = wire.encode_rdev(os.major(rdev), os.minor(rdev))
-        return _entry(self._union.mknod(parent_inode, name, mode, device, ctx.uid, ctx.gid))
+        return _entry(self._union.mknod(parent_inode, name, mode, device, ctx.uid, ctx.gid), self._timeout)
 
     @_errno
     async def mkdir(self, parent_inode: InodeT, name: FileNameT, mode: int, ctx: RequestContext) -> EntryAttributes:
-        return _entry(self._union.mkdir(parent_inode, name, mode, ctx.uid, ctx.gid))
+        return _entry(self._union.mkdir(parent_inode, name, mode, ctx.uid, ctx.gid), self._timeout)
 
     @_errno
     async def symlink(
         self, parent_inode: InodeT, name: FileNameT, target: FileNameT, ctx: RequestContext
     ) -> EntryAttributes:
-        return _entry(self._union.symlink(parent_inode, name, target, ctx.uid, ctx.gid))
+        return _entry(self._union.symlink(parent_inode, name, target, ctx.uid, ctx.gid), self._timeout)
 
     @_errno
     async def link(
         self, inode: InodeT, new_parent_inode: InodeT, new_name: FileNameT, ctx: RequestContext
     ) -> EntryAttributes:
-        return _entry(await self._do(self._union.link, inode, new_parent_inode, new_name))
+        return _entry(await self._do(self._union.link, inode, new_parent_inode, new_name), self._timeout)
 
     @_errno
     async def unlink(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
@@ -184,7 +186,7 @@ class Operations(pyfuse3.Operations):
                 continue
             entry = self._union.lookup(fh, name)
             node = int.from_bytes(entry[:8], "little")
-            if node and not pyfuse3.readdir_reply(token, FileNameT(name), _entry(entry), after):
+            if node and not pyfuse3.readdir_reply(token, FileNameT(name), _entry(entry, self._timeout), after):
                 self._union.forget(node, 1)
                 return
 
@@ -207,7 +209,7 @@ class Operations(pyfuse3.Operations):
     async def create(
         self, parent_inode: InodeT, name: FileNameT, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
-        attributes = _entry(self._union.mknod(parent_inode, name, mode, 0, ctx.uid, ctx.gid))
+        attributes = _entry(self._union.mknod(parent_inode, name, mode, 0, ctx.uid, ctx.gid), self._timeout)
         return _handle(attributes.st_ino), attributes
 
     @_errno
@@ -259,17 +261,17 @@ def _handle(node: int) -> FileInfo:
     return FileInfo(fh=FileHandleT(node), keep_cache=True)
 
 
-def _entry(packed: bytes | memoryview) -> EntryAttributes:
+def _entry(packed: bytes | memoryview, timeout: float) -> EntryAttributes:
     """``struct fuse_entry_out`` as pyfuse3 wants it; node id 0 says "no such name"."""
     node = int.from_bytes(packed[:8], "little")
-    return _attributes(node, packed[wire.ENTRY_HEAD.size :])
+    return _attributes(node, packed[wire.ENTRY_HEAD.size :], timeout)
 
 
-def _attributes(node: int, packed: bytes | memoryview) -> EntryAttributes:
+def _attributes(node: int, packed: bytes | memoryview, timeout: float) -> EntryAttributes:
     attr = wire.Attr.unpack(packed)
     shown = EntryAttributes()
     shown.st_ino = InodeT(node)
-    shown.entry_timeout = shown.attr_timeout = wire.FOREVER
+    shown.entry_timeout = shown.attr_timeout = timeout
     shown.st_mode = attr.mode
     shown.st_nlink = attr.nlink
     shown.st_uid, shown.st_gid = attr.uid, attr.gid

@@ -52,6 +52,7 @@ IN_HEADER = struct.Struct("<IIQQIIIHH")  # len opcode unique nodeid uid gid pid 
 REQUEST = struct.Struct("<4xIQQII")  # the same, only: opcode unique nodeid uid gid
 OUT_HEADER = struct.Struct("<IiQ")  # len error unique
 ENTRY_HEAD = struct.Struct("<QQQQII")  # nodeid generation entry_valid attr_valid entry_nsec attr_nsec; then ATTR
+_NODE = struct.Struct("<QQ")  # the first two of these
 ENTRY_SIZE = ENTRY_HEAD.size + ATTR.size
 ATTR_HEAD = struct.Struct("<QII")  # attr_valid attr_nsec dummy; then ATTR
 DIRENT = struct.Struct("<QQII")  # ino off namelen type; then the name, padded to 8
@@ -148,6 +149,7 @@ class Init(IntFlag):
     ATOMIC_O_TRUNC = 1 << 3
     BIG_WRITES = 1 << 5
     DONT_MASK = 1 << 6
+    AUTO_INVAL_DATA = 1 << 12
     DO_READDIRPLUS = 1 << 13
     READDIRPLUS_AUTO = 1 << 14
     ASYNC_DIO = 1 << 15
@@ -204,6 +206,29 @@ def decode_rdev(rdev: int) -> tuple[int, int]:
 def entry(node: int, attr: bytes | memoryview, valid: int = FOREVER) -> bytes:
     """``struct fuse_entry_out``: what LOOKUP and every creating call answer. Node id 0 says "no such name"."""
     return ENTRY_HEAD.pack(node, 0, valid, valid, 0, 0) + attr
+
+
+class Validity:
+    """How long the kernel may believe what it was told: `seconds`, a float; made into bytes once."""
+
+    __slots__ = ("_times", "attr_head", "seconds")
+
+    def __init__(self, seconds: float) -> None:
+        whole = int(seconds)
+        nsec = int((seconds - whole) * 1e9)
+        self.seconds = seconds
+        self.attr_head = ATTR_HEAD.pack(whole, nsec, 0)
+        """What precedes the attributes in ``struct fuse_attr_out``."""
+        self._times = struct.pack("<QQII", whole, whole, nsec, nsec)
+
+    @property
+    def finite(self) -> bool:
+        """Whether others than this mount may change what it shows."""
+        return self.seconds < FOREVER
+
+    def entry(self, node: int, attr: bytes | memoryview) -> bytes:
+        """`entry` with these timeouts."""
+        return _NODE.pack(node, 0) + self._times + attr
 
 
 def direntplus(entry: bytes, ino: int, cookie: int, type_: int, name: bytes) -> bytes:

@@ -51,6 +51,7 @@ class CompiledImage:
     """
 
     stable = True
+    timeout: float = wire.FOREVER
 
     def __init__(self, index: str | Path, layers: Sequence[str | Path]) -> None:
         if sys.byteorder != "little":

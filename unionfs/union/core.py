@@ -27,9 +27,6 @@ NAME_MAX = 255
 
 DEFAULT_ACL = "system.posix_acl_default"
 
-NEGATIVE = wire.entry(0, bytes(wire.ATTR.size))
-"""LOOKUP's answer for a name that is not there: the kernel remembers that, too."""
-
 _NO_LINKS = struct.pack("<I", 0)
 _NLINK_OFFSET = 64  # of nlink in struct fuse_attr
 
@@ -54,6 +51,9 @@ class Core:
         self.tree = tree
         self.upper_or_none = upper
         self.owners = owners
+        self.valid = wire.Validity(tree.timeout)
+        self.negative = self.valid.entry(0, bytes(wire.ATTR.size))
+        """LOOKUP's answer for a name that is not there: the kernel remembers that, too."""
         self.nodes: dict[int, Node] = {}
         self.unready: set[int] = set()  # directories of the tree whose ready-made listing is out of date
         self.by_inode: dict[int, Node] = {}  # upper files with several names, by the host's inode number
@@ -165,6 +165,11 @@ class Core:
     def in_tree(self, directory: Directory, name: bytes) -> bool:
         """Whether the tree would show something under a name if the upper did not say otherwise."""
         return bool(directory.lower_dir) and self.tree.contains(directory.lower_dir, name)
+
+    def recheck(self, directory: Directory, name: bytes) -> None:
+        """Before a name of the upper goes: a tree that may change could have gained it since it was made."""
+        if self.valid.finite and directory.is_extra(name) and self.in_tree(directory, name):
+            directory.no_extra(name)
 
     # Nodes for what is in the upper already.
 

@@ -120,7 +120,7 @@ class Namespace(Promotion):
         node.lookups = 1
         node.bare = True
         self.nodes[node.id] = node
-        return wire.entry(node.id, self.pack(node, status))
+        return self.valid.entry(node.id, self.pack(node, status))
 
     def _make(
         self,
@@ -185,7 +185,7 @@ class Namespace(Promotion):
         place.directory.set(place.name, node.id, place.in_tree)
         node.lookups = 1
         node.bare = True
-        return wire.entry(node.id, self.pack(node, status)), node
+        return self.valid.entry(node.id, self.pack(node, status)), node
 
     def link(self, id: int, parent: int, name: bytes) -> bytes:
         """A further name for a file."""
@@ -206,7 +206,7 @@ class Namespace(Promotion):
         if not node.inode:
             self.note_inode(node, status.st_ino)
         node.lookups += 1
-        return wire.entry(node.id, self.pack(node, status))
+        return self.valid.entry(node.id, self.pack(node, status))
 
     def materialise(self, parent: int, name: bytes, id: int) -> Node:
         """The promoted node with this very name in the upper, which a hard-linked file may not have yet."""
@@ -234,6 +234,7 @@ class Namespace(Promotion):
             self.name_gone(id, node, directory, name, had_upper=False)
             return
         self.keep(node, directory, name)
+        self.recheck(directory, name)
         if directory.is_extra(name):
             os.unlink(name, dir_fd=self.upper.directory(directory))
             directory.drop(name)
@@ -248,6 +249,7 @@ class Namespace(Promotion):
         if not self.is_empty(id):
             raise error(errno.ENOTEMPTY, name)
         directory = self.promote_directory(parent)
+        self.recheck(directory, name)
         if node is None:
             self._hide(directory, name)
         elif directory.is_extra(name):

@@ -11,7 +11,7 @@ from unionfs import syscalls
 from unionfs.fuse import wire
 from unionfs.nodes import WHITEOUT, Directory
 from unionfs.tree import Run
-from unionfs.union.core import NAME_MAX, NEGATIVE, Core, error
+from unionfs.union.core import NAME_MAX, Core, error
 
 DOT = 1 << 62
 """Cookies of "." and ".." where a listing is built here; far from the tree's and from `nodes.EXTRA_COOKIE`."""
@@ -31,19 +31,19 @@ class Reading(Core):
             if ready is None:
                 if len(name) > NAME_MAX:
                     raise error(errno.ENAMETOOLONG, name)
-                return NEGATIVE
+                return self.negative
             id = int.from_bytes(ready[:8], "little")
             if id not in self.nodes and not (self.links and int.from_bytes(ready[_INO], "little") in self.links):
                 return ready
             self.uncount(id, None)
         id, node = self.child(parent, name)
         if not id:
-            return NEGATIVE
+            return self.negative
         if node is None:
-            return wire.entry(id, self.attr(id))
+            return self.valid.entry(id, self.attr(id))
         attr = self.node_attr(node)
         node.lookups += 1
-        return wire.entry(id, attr)
+        return self.valid.entry(id, attr)
 
     def getattr(self, id: int) -> bytes | memoryview:
         """``struct fuse_attr`` of a node."""
@@ -185,6 +185,8 @@ class Reading(Core):
         if not isinstance(node, Directory) or (node.removed and node.id != 1):
             return  # A removed directory has no entries, not even for who still has it open.
         names = self.names(node)
+        if self.valid.finite and not cookie and node.lower_dir:
+            node.compare({entry.name for entry in self.tree.entries(node.lower_dir)})
         if node.lower_dir and cookie < 1 << 48:
             for entry in self.tree.entries(node.lower_dir, cookie):
                 if names.get(entry.name) != WHITEOUT:

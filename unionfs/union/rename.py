@@ -64,6 +64,8 @@ class Renaming(Namespace):
         replaced_node = self._replaced(replaced)
         had_upper = self.names(new).get(newname) not in (None, WHITEOUT)
         known = self.names(new).get(newname)
+        self.recheck(old, name)
+        self.recheck(new, newname)
         in_tree = self.in_tree(new, newname) if known is None else not new.is_extra(newname)
         if isinstance(node, Directory):
             self._mark_moved(node, in_tree)
@@ -131,6 +133,8 @@ class Renaming(Namespace):
             return
         first, second = self.materialise(parent, name, id), self.materialise(newparent, newname, newid)
         old, new = self.promote_directory(parent), self.promote_directory(newparent)
+        self.recheck(old, name)
+        self.recheck(new, newname)
         if isinstance(first, Directory):
             self._mark_moved(first, not new.is_extra(newname))
         if isinstance(second, Directory):
