@@ -57,7 +57,7 @@ def test_timeout(text: str, seconds: float) -> None:
     assert parse([f"lowerdir=a,timeout={text}"]).timeout == seconds
 
 
-@pytest.mark.parametrize("text", ["", ".", "-1", "soon", "inf", "1e3", "١"])
+@pytest.mark.parametrize("text", ["", ".", "-1", "soon", "inf", "1e3", "\u0661"])
 def test_timeouts_that_make_no_sense(text: str) -> None:
     with pytest.raises(OptionError, match="timeout"):
         parse([f"lowerdir=a,timeout={text}"])

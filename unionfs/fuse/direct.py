@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from unionfs.fuse import wire
+from unionfs.fuse.capabilities import wanted
 from unionfs.fuse.waiting import Patience
 from unionfs.fuse.wire import Init, Op
 from unionfs.union import Busy, Job, Later, SetAttr, Union
@@ -36,23 +37,6 @@ WORKERS = 4
 _COPIED = 4096
 """Up to so many bytes a reply is put together here: the kernel takes one piece faster than two."""
 
-WANTED = (
-    Init.ASYNC_READ | Init.BIG_WRITES | Init.DO_READDIRPLUS | Init.ASYNC_DIO
-    | Init.NO_OPEN_SUPPORT | Init.PARALLEL_DIROPS | Init.MAX_PAGES | Init.CACHE_SYMLINKS
-    | Init.NO_OPENDIR_SUPPORT | Init.HANDLE_KILLPRIV_V2 | Init.DONT_MASK | Init.SETXATTR_EXT
-)  # fmt: skip
-"""Not ATOMIC_O_TRUNC: together with no-open the truncation would be lost. Not READDIRPLUS_AUTO: always plus.
-DONT_MASK: whether the umask counts is for the directory's default ACL to say. Not WRITEBACK_CACHE unless it is
-asked for: it makes every close(2) cost the next stat(2) a request, and lets write(2) succeed on a full disk.
-"""
-
-WANTED_WRITABLE = Init.POSIX_ACL
-"""Brings default_permissions along, and a GETXATTR for whoever is not the owner: a read-only mount goes without."""
-
-UNWANTED_WHERE_FINITE = Init.WRITEBACK_CACHE | Init.CACHE_SYMLINKS
-"""With a finite timeout: with the former the kernel believes no size but its own (fuse_get_cache_mask() in
-fs/fuse/inode.c), and what it keeps of a symbolic link it keeps for ever."""
-
 _FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602  # ioctl_iflags(2)
 _FS_IOC_FSGETXATTR = 0x801C581F  # ioctl_xfs_fsgetxattr(2); the kernel itself asks before it sets flags
 _FSXATTR = 28
@@ -67,11 +51,7 @@ class Direct:
         self, union: Union, fd: int, ready: Callable[[], None] | None = None, *, writeback: bool = False
     ) -> None:
         self._union = union
-        self._wanted = WANTED
-        if union.upper_or_none is not None:
-            self._wanted |= WANTED_WRITABLE | (Init.WRITEBACK_CACHE if writeback else 0)
-        if union.valid.finite:
-            self._wanted = self._wanted & ~UNWANTED_WHERE_FINITE | Init.AUTO_INVAL_DATA
+        self._wanted = wanted(union, writeback)
         self._attr_head = union.valid.attr_head
         self._fd = fd
         self._ready = ready
