@@ -50,3 +50,43 @@ def test_numbers_survive_promotion_and_remount(tmp_path: Path, elsewhere: Path) 
         assert numbers() == before
     finally:
         mounted.unmount()
+
+
+def test_numbers_of_several_devices_do_not_collide(tmp_path: Path, elsewhere: Path) -> None:
+    """Files that have the same number on their devices; renamed, new and promoted ones; and d_ino is st_ino."""
+    base = tmp_path / "low"
+    (base / "merged").mkdir(parents=True)
+    (elsewhere / "merged").mkdir()
+    for layer in (base, elsewhere):
+        for number in range(50):
+            (layer / f"merged/{layer.name}{number}").touch()
+    layers = [os.fsencode(base), os.fsencode(elsewhere)]
+    mounted = Mounted(tmp_path, lambda: DirectoryStack(layers), "direct")
+    directory = mounted.target / "merged"
+
+    def numbers() -> dict[str, int]:
+        with os.scandir(directory) as entries:
+            listed = {entry.name: entry.inode() for entry in entries}
+        assert listed == {name: os.lstat(directory / name).st_ino for name in listed}
+        assert len(set(listed.values())) == len(listed)
+        return listed
+
+    mounted.mount()
+    try:
+        before = numbers()
+        assert len(before) == 100
+        for number in range(10):
+            (directory / f"new{number}").touch()
+            (directory / f"{elsewhere.name}{number}").chmod(0o600)
+        (directory / f"{elsewhere.name}0").rename(directory / "renamed")
+        (directory / f"{elsewhere.name}20").rename(directory / "renamed20")
+        after = numbers()
+        assert after.pop("renamed") == before.pop(f"{elsewhere.name}0")
+        assert after.pop("renamed20") == before.pop(f"{elsewhere.name}20")
+        assert before.items() <= after.items()
+        shown = numbers()
+        mounted.unmount()
+        mounted.mount()
+        assert numbers() == shown
+    finally:
+        mounted.unmount()
