@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import mmap
 import os
 import shutil
 import stat
@@ -284,6 +285,20 @@ class Comparison(RuleBasedStateMachine):
     def fallocate(self, slot: int, mode: int, offset: int, length: int) -> None:
         if self.engine != "pyfuse3":  # which has none
             self.on_slot(slot, lambda fd: syscalls.fallocate(fd, mode, offset, length))
+
+    @rule(slot=SLOTS, offset=SIZES, data=DATA)
+    def write_through_a_mapping(self, slot: int, offset: int, data: bytes) -> None:
+        def call(fd: int) -> bytes:
+            size = os.fstat(fd).st_size
+            if not size or not stat.S_ISREG(os.fstat(fd).st_mode):
+                return b""  # Python refuses to map nothing
+            with mmap.mmap(fd, size) as mapped:
+                room = data[: max(0, size - offset)]
+                mapped[offset : offset + len(room)] = room
+                mapped.flush()
+                return mapped[:100]
+
+        self.on_slot(slot, call)
 
     @rule(slot=SLOTS, offset=SIZES, whence=st.sampled_from([os.SEEK_DATA, os.SEEK_HOLE]))
     def seek(self, slot: int, offset: int, whence: int) -> None:
