@@ -15,62 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.content import BIG, LOWERS, Lower, build_plain
-from tests.support.mounted import Mounted
+from tests.support.content import BIG
+from tests.support.systems import SYSTEMS, System, opened, raises, root, system
 from unionfs import syscalls
-from unionfs.serve import ENGINES
 
-SYSTEMS = ["plain", *(f"{lower}-{engine}" for lower in LOWERS for engine in ENGINES)]
-
-
-class System:
-    """A directory with the content in it, and whether it is a mount that can be mounted anew."""
-
-    def __init__(self, name: str, root: Path, mounted: Mounted | None) -> None:
-        self.engine = name.rpartition("-")[2]
-        self.root = root
-        self.mounted = mounted
-
-    def remount(self) -> None:
-        if self.mounted is not None:
-            self.mounted.unmount()
-            self.mounted.mount()
-
-
-@pytest.fixture(params=SYSTEMS)
-def system(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[System]:
-    name = request.param
-    if name == "plain":
-        build_plain(tmp_path / "plain")
-        yield System(name, tmp_path / "plain", None)
-        return
-    mounted = Mounted(tmp_path, Lower(tmp_path / "lower", name.partition("-")[0]).open, name.partition("-")[2])
-    mounted.mount()
-    try:
-        yield System(name, mounted.target, mounted)
-    finally:
-        mounted.unmount()
-
-
-@pytest.fixture
-def root(system: System) -> Path:
-    return system.root
-
-
-@contextmanager
-def raises(code: int) -> Iterator[None]:
-    with pytest.raises(OSError) as caught:
-        yield
-    assert errno.errorcode[caught.value.errno or 0] == errno.errorcode[code]
-
-
-@contextmanager
-def opened(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
-    fd = os.open(path, flags)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
+__all__ = ["root", "system"]
 
 
 def rename(old: Path, new: Path, flags: int) -> None:
