@@ -6,11 +6,12 @@ import errno
 import logging
 import os
 import sys
+import textwrap
 
 import click
 
 from unionfs import __version__
-from unionfs.options import OptionError, Options, parse
+from unionfs.options import IGNORED, OptionError, Options, parse
 from unionfs.serve import ENGINES
 
 EPILOG = """\b
@@ -18,13 +19,17 @@ Options for -o, separated by commas:
   lowerdir=A:B         read-only directories, topmost first; "\\:" is a colon of a name
   upperdir=U           directory that takes what changes; without it the mount is read-only
   workdir=W            an empty directory on the file system of U
-  ro                   read-only although there is an upper
+  ro, rw               read-only although there is an upper, or not (default)
   allow_other          let other users use the mount (root: always)
   default_permissions  let the kernel check modes (with an upper: always)
   writeback            let the kernel merge small writes; a full disk shows at close(2) then, not at write(2)
   timeout=SECONDS      show changes of the lower directories after so long (default: they do not change)
   squash_to_root       everything belongs to root
+  uidmapping=A:B:N[:...], gidmapping=A:B:N[:...]
+                       N ids, stored from B on, are shown from A on
   squash_to_uid=N, squash_to_gid=N   everything belongs to N
+Accepted without effect, for engines and mount(8):
+  {ignored}
 Others are warned about and passed over.
 
 \b
@@ -35,7 +40,10 @@ Examples:
 """
 
 
-@click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+_IGNORED = textwrap.fill(", ".join(sorted(IGNORED)), 110, subsequent_indent="  ", break_on_hyphens=False)
+
+
+@click.command(epilog=EPILOG.replace("{ignored}", _IGNORED), context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("-o", "options", metavar="OPTIONS", multiple=True, help="Mount options, see below.")
 @click.option("-f", "foreground", is_flag=True, help="Stay in the foreground.")
 @click.option("-d", "debug", is_flag=True, help="Log every step; implies -f.")
@@ -73,6 +81,7 @@ def _mount(options: Options, target: str, engine: str, foreground: bool) -> None
     from unionfs.directories import DirectoryStack
     from unionfs.fuse import mount, wire
     from unionfs.open import open_union
+    from unionfs.ownership import Translated
     from unionfs.serve import serve
 
     lower = [os.fsencode(os.path.abspath(path)) for path in options.lower]
@@ -85,7 +94,10 @@ def _mount(options: Options, target: str, engine: str, foreground: bool) -> None
     # The mount may lie below a lower directory: the server must not wait for itself.
     timeout = wire.FOREVER if options.timeout is None else min(options.timeout, wire.FOREVER)
     tree = DirectoryStack(lower, skip=[os.fsencode(target)], timeout=timeout)
-    union = open_union(tree, options.upper, options.work, squash)
+    translated = None
+    if options.uid_map or options.gid_map:
+        translated = Translated(options.uid_map, options.gid_map)
+    union = open_union(tree, options.upper, options.work, squash, translated)
     read_only = options.read_only or options.upper is None
     source = "ufs"
     hold_signals()

@@ -13,15 +13,18 @@ def open_union(
     upperdir: str | bytes | None = None,
     workdir: str | bytes | None = None,
     squash: tuple[int, int] | None = None,
+    translated: ownership.Translated | None = None,
 ) -> Union:
     """A union of a tree and, if `upperdir` is given, an upper with its work directory.
 
-    `squash`: every owner is shown as this (uid, gid), and none is stored; otherwise owners are real as far as
-    this user namespace maps them. Raises `OSError` as `Upper` does.
+    `squash`: every owner is shown as this (uid, gid), and none is stored. `translated`: owners are stored as other ids.
+    Otherwise they are real as far as this user namespace maps them. Raises `OSError` as `Upper` does.
     """
     owners: ownership.Ownership
     if squash is not None:
         owners = ownership.Squash(*squash)
+    elif translated is not None:
+        owners = translated
     else:
         owners = ownership.of_this_namespace(tree.max_uid, tree.max_gid)
     upper = None

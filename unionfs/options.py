@@ -10,13 +10,34 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-_FLAGS = frozenset({"ro", "rw", "allow_other", "allow_root", "default_permissions", "squash_to_root", "writeback"})
-_VALUES = frozenset({"lowerdir", "upperdir", "workdir", "squash_to_uid", "squash_to_gid", "timeout"})
-_IGNORED = frozenset(
+from unionfs.ownership import Mapping
+
+FLAGS = frozenset({"ro", "rw", "allow_other", "default_permissions", "squash_to_root", "writeback"})
+VALUES = frozenset({"lowerdir", "upperdir", "workdir", "squash_to_uid", "squash_to_gid", "timeout"}) | {
+    "uidmapping",
+    "gidmapping",
+}
+IGNORED = frozenset(
     # Of mount(8) and of engines: about the mount point, durability or labels, which change nothing served here.
     {"dev", "nodev", "suid", "nosuid", "exec", "noexec", "atime", "noatime", "relatime", "async", "private"}
-    | {"volatile", "auto", "noauto", "_netdev", "nofail", "defaults", "user", "nouser", "fsname", "subtype"}
+    | {
+        "volatile",
+        "auto",
+        "noauto",
+        "_netdev",
+        "nofail",
+        "defaults",
+        "user",
+        "nouser",
+        "fsname",
+        "subtype",
+        "context",
+        "allow_root",
+    }
+    # Of fuse-overlayfs: how it works inside.
+    | {"clone_fd", "fast_ino", "fsync", "lazytime", "max_idle_threads", "noacl", "noxattrs", "static_nlink", "threaded"}
 )
+"""What is accepted and has no effect."""
 
 
 class OptionError(ValueError):
@@ -39,6 +60,9 @@ class Options:
     """Seconds after which changes of the lower directories show; None: never."""
     squash_uid: int | None = None
     squash_gid: int | None = None
+    uid_map: tuple[Mapping, ...] = ()
+    gid_map: tuple[Mapping, ...] = ()
+    """Empty: ids are shown as they are stored."""
     unknown: list[str] = field(default_factory=list)
 
 
@@ -59,19 +83,21 @@ def parse(texts: Iterable[str]) -> Options:
 
 def _take(options: Options, item: str) -> None:
     name, equals, value = item.partition("=")
-    if name in _VALUES and equals:
+    if name in VALUES and equals:
         value = value.strip('"')
         if name == "lowerdir":
             options.lower = [part.replace("\\:", ":") for part in split(value, ":", keep_escapes=True) if part]
         elif name in ("upperdir", "workdir"):
             setattr(options, name.removesuffix("dir"), value.replace("\\:", ":"))
+        elif name in ("uidmapping", "gidmapping"):
+            setattr(options, name.replace("mapping", "_map"), _mapping(name, value))
         elif name == "timeout":
             options.timeout = _seconds(value)
         else:
             setattr(options, name.replace("_to", ""), _number(name, value))
-    elif item in _FLAGS:
+    elif item in FLAGS:
         _flag(options, item)
-    elif name not in _IGNORED:
+    elif name not in IGNORED:
         options.unknown.append(item)
 
 
@@ -88,6 +114,15 @@ def _number(name: str, value: str) -> int:
     if not value.isdigit() or int(value) >= 1 << 32:
         raise OptionError(f"{name}={value}: this has to be a number below 2^32")
     return int(value)
+
+
+def _mapping(name: str, value: str) -> tuple[Mapping, ...]:
+    """CONTAINER:HOST:LENGTH[:...]; engines put a colon before the first."""
+    fields = [field for field in value.split(":") if field]
+    if not fields or len(fields) % 3:
+        raise OptionError(f"{name}={value}: this has to be CONTAINER:HOST:LENGTH, once or several times")
+    numbers = [_number(name, field) for field in fields]
+    return tuple(Mapping(*numbers[start : start + 3]) for start in range(0, len(numbers), 3))
 
 
 def _seconds(value: str) -> float:

@@ -7,8 +7,10 @@ has to be one that is mapped.
 
 from __future__ import annotations
 
+import errno
 import struct
-from typing import Protocol
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 _IDS = struct.Struct("<II")
 _UID_OFFSET = 68  # of uid in struct fuse_attr; gid follows
@@ -69,6 +71,50 @@ class Squash:
 
     def store(self, uid: int, gid: int) -> tuple[int, int] | None:
         return None
+
+
+class Mapping(NamedTuple):
+    """`length` ids: those from `stored` on, as files have them, are shown from `shown` on."""
+
+    shown: int
+    stored: int
+    length: int
+
+
+class Translated:
+    """Stored ids are shown as others: uidmapping and gidmapping, as fuse-overlayfs has them.
+
+    What no range covers is shown as the overflow id, and cannot be stored (EINVAL).
+    """
+
+    exact = False
+
+    def __init__(self, uids: Sequence[Mapping], gids: Sequence[Mapping]) -> None:
+        self._uids, self._gids = uids, gids
+
+    def show(self, uid: int, gid: int) -> tuple[int, int]:
+        return _translated(uid, self._uids), _translated(gid, self._gids)
+
+    def store(self, uid: int, gid: int) -> tuple[int, int] | None:
+        return _stored(uid, self._uids), _stored(gid, self._gids)
+
+
+def _translated(number: int, ranges: Sequence[Mapping]) -> int:
+    if not ranges:
+        return number
+    for shown, stored, length in ranges:
+        if stored <= number < stored + length:
+            return shown + number - stored
+    return OVERFLOW_ID
+
+
+def _stored(number: int, ranges: Sequence[Mapping]) -> int:
+    if not ranges or number < 0:  # -1 leaves the owner alone (chown(2))
+        return number
+    for shown, stored, length in ranges:
+        if shown <= number < shown + length:
+            return stored + number - shown
+    raise OSError(errno.EINVAL, f"no mapping for the id {number}")
 
 
 def _mapped(number: int, ranges: list[range]) -> int:

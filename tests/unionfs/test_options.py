@@ -30,6 +30,18 @@ def test_unknown_options_are_named_and_known_ones_are_not() -> None:
     assert options.unknown == ["frobnicate", "speed=9"]
 
 
+def test_id_maps_as_containers_storage_writes_them() -> None:
+    options = parse(["lowerdir=/a,uidmapping=:0:1000:1:1:100000:65536,gidmapping=0:5:2"])
+    assert options.uid_map == ((0, 1000, 1), (1, 100000, 65536))
+    assert options.gid_map == ((0, 5, 2),)
+
+
+@pytest.mark.parametrize("value", ["", "0:1", "0:1:x", "0:1:2:3"])
+def test_id_maps_that_are_none(value: str) -> None:
+    with pytest.raises(OptionError, match="uidmapping"):
+        parse([f"lowerdir=/a,uidmapping={value}"])
+
+
 def test_squashing() -> None:
     assert (parse(["lowerdir=/a,squash_to_root"]).squash_uid, parse(["lowerdir=/a"]).squash_uid) == (0, None)
     options = parse(["lowerdir=/a,squash_to_uid=7,squash_to_gid=8"])

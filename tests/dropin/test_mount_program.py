@@ -1,0 +1,113 @@
+"""`ufs-mount` called as mount(8) and container engines call it, and the owners that it shows and stores."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.mounts import fuse_mounts
+from tests.support.users import User
+from tests.support.waiting import wait_until
+from unionfs.serve import ENGINES
+
+pytestmark = pytest.mark.only_root
+FUSE_SUPER_MAGIC = 0x65735546
+
+
+@pytest.fixture
+def place(root_user: User) -> Path:
+    base = root_user.temp
+    for name in ("lower/d", "up", "work", "merged"):
+        (base / name).mkdir(parents=True)
+    for name, owner in (
+        ("lower", 1000),
+        ("lower/d", 1000),
+        ("lower/mine", 1000),
+        ("lower/theirs", 100004),
+        ("lower/far", 7),
+    ):
+        path = base / name
+        if not path.exists():
+            path.write_text(f"{name}\n")
+        os.chown(path, owner, owner)
+    return base
+
+
+@contextmanager
+def mounted(user: User, place: Path, *command: str, **kw: str) -> Iterator[Path]:
+    done = user.run([*command, "merged"], cwd=place, env=kw or None, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
+    try:
+        yield place / "merged"
+    finally:
+        subprocess.run(["umount", place / "merged"], check=True)
+        wait_until(lambda: not fuse_mounts([place / "merged"]), "the mount to go")
+
+
+def options(*more: str) -> str:
+    return ",".join(["lowerdir=lower", "upperdir=up", "workdir=work", *more])
+
+
+def owner(path: Path) -> tuple[int, int]:
+    status = path.lstat()
+    return status.st_uid, status.st_gid
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_mapped_owners(root_user: User, place: Path, engine: str) -> None:
+    maps = "uidmapping=:0:1000:1:1:100000:65536,gidmapping=:0:1000:1:1:100000:65536"
+    with mounted(root_user, place, "ufs-mount", "--engine", engine, "-o", options(maps)) as root:
+        assert [owner(root / name) for name in ("mine", "theirs", "far")] == [(0, 0), (5, 5), (65534, 65534)]
+        (root / "d/new").write_text("x")
+        os.chown(root / "mine", 3, -1)
+        with pytest.raises(OSError, match="Invalid argument"):
+            os.chown(root / "theirs", 70000, 0)
+        assert [owner(root / name) for name in ("mine", "d/new", "theirs")] == [(3, 0), (0, 0), (5, 5)]
+        (root / "theirs").chmod(0o600)
+    assert [owner(place / "up" / name) for name in ("mine", "d/new", "theirs")] == [
+        (100002, 1000), (1000, 1000), (100004, 100004),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("squash", "shown"),
+    [("squash_to_root", (0, 0)), ("squash_to_uid=12,squash_to_gid=13", (12, 13)), ("squash_to_uid=12", (12, 0))],
+)
+def test_squashed_owners(root_user: User, place: Path, squash: str, shown: tuple[int, int]) -> None:
+    with mounted(root_user, place, "ufs-mount", "-o", options(squash)) as root:
+        (root / "new").write_text("x")
+        os.chown(root / "mine", 55, 55)
+        assert {owner(root / name) for name in ("", "mine", "theirs", "far", "new")} == {shown}
+
+
+def test_mount_with_a_type(root_user: User, place: Path) -> None:
+    """mount(8) finds the program in the system's own directories alone: here in one of a private mount namespace."""
+    script = f"""
+        mount -t tmpfs none /usr/local/sbin; ln -s {root_user.command(["ufs-mount"])[0]} /usr/local/sbin/
+        mount -t fuse.ufs-mount -o {options()} overlay merged
+        cat merged/mine; stat -f -c %t merged; umount merged
+    """
+    done = root_user.run(["unshare", "--mount", "sh", "-ec", script], cwd=place, check=True)
+    content, kind = done.stdout.splitlines()
+    assert (content, int(kind, 16), done.stderr) == ("lower/mine", FUSE_SUPER_MAGIC, "")
+
+
+def test_as_containerd_calls_it(root_user: User, place: Path) -> None:
+    done = root_user.run(["ufs-mount", "overlay", "merged", "-o", options("dev", "suid", "")], cwd=place, check=True)
+    assert done.stderr == ""
+    assert (place / "merged/mine").exists()
+    subprocess.run(["umount", place / "merged"], check=True)
+
+
+def test_help_names_every_option(root_user: User) -> None:
+    from unionfs import options
+
+    said = root_user.run(["ufs-mount", "--help"], check=True).stdout
+    names = options.FLAGS | options.VALUES | options.IGNORED
+    assert [name for name in names if not re.search(rf"\b{name}\b", said)] == []
