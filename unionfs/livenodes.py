@@ -6,7 +6,9 @@ that all names of a hard-linked file are one node. Ids are never given out twice
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 
 from unionfs.layerdir import LayerDir
 from unionfs.listing import Listed
@@ -62,7 +64,11 @@ class LiveNodes:
         self._known: dict[int, LiveFile | LiveDirectory] = {ROOT: LiveDirectory(0, b"", roots)}
 
     def __getitem__(self, id: int) -> LiveFile | LiveDirectory:
-        return self._known[id]
+        """Raises ESTALE for an id that the kernel cannot know."""
+        try:
+            return self._known[id]
+        except KeyError as error:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE)) from error
 
     def directories(self) -> list[LiveDirectory]:
         """All known directories."""
@@ -70,7 +76,7 @@ class LiveNodes:
 
     def directory(self, id: int) -> LiveDirectory | None:
         """The node if it is a directory."""
-        node = self._known[id]
+        node = self[id]
         return node if isinstance(node, LiveDirectory) else None
 
     def seen_file(self, identity: int, parent: int, place: LayerDir, name: bytes) -> int:
@@ -121,11 +127,11 @@ class LiveNodes:
 
     def count(self, id: int) -> None:
         """One more lookup of a known node."""
-        self._known[id].lookups += 1
+        self[id].lookups += 1
 
     def forget(self, id: int, count: int) -> list[tuple[int, LiveFile | LiveDirectory]]:
         """Take lookups back. Returns the nodes that were given up by it, the directories above included."""
-        self._known[id].lookups -= count
+        self[id].lookups -= count
         gone: list[tuple[int, LiveFile | LiveDirectory]] = []
         unsure = [id]
         while unsure:
