@@ -127,6 +127,26 @@ def test_every_opcode_cut_and_filled(peer: Peer, opcode: Op) -> None:
         peer.ask(Op.GETATTR, ROOT, bytes(16))
 
 
+def test_the_mode_of_a_symlink_is_not_its_targets(peer: Peer, tmp_path: Path) -> None:
+    """The kernel asks for no such thing; a server that followed the link would do it to any file of the host."""
+    outside = tmp_path / "outside"
+    outside.write_text("x")
+    outside.chmod(0o640)
+    code, payload = peer.ask(Op.SYMLINK, ROOT, b"way\0" + os.fsencode(outside) + b"\0")
+    assert code == 0
+    (node,) = struct.unpack_from("<Q", payload)
+    change = wire.SETATTR_IN.pack(wire.Fattr.MODE, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0o777, 0, 0, 0, 0)
+    assert peer.ask(Op.SETATTR, node, change)[0] == errno.EOPNOTSUPP
+    for valid in (wire.Fattr.UID, wire.Fattr.MTIME):
+        change = wire.SETATTR_IN.pack(valid, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 7, 7, 0)
+        assert peer.ask(Op.SETATTR, node, change)[0] == 0
+    cut = wire.SETATTR_IN.pack(wire.Fattr.SIZE, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+    assert peer.ask(Op.SETATTR, node, cut)[0] != 0
+    assert peer.ask(Op.WRITE, node, wire.WRITE_IN.pack(0, 0, 1, 0, 0, 0, 0) + b"y")[0] != 0
+    now = outside.stat()
+    assert (now.st_mode & 0o7777, now.st_uid, now.st_mtime > 5, outside.read_text()) == (0o640, os.geteuid(), True, "x")
+
+
 def real_traffic(peer: Peer, node: int, dice: random.Random) -> tuple[Op, bytes]:
     """A well-formed request of some kind."""
     name = dice.choice([b"a", b"d", b"f", b"new", b"big", b"m", b"s", b"p"]) + b"\0"

@@ -57,13 +57,19 @@ class Writing(Promotion):
             self._clear_setid(node)
         target, follow = self.upper.target(node)
         if valid & Fattr.MODE:
-            os.chmod(target, stat.S_IMODE(change.mode))
+            self._chmod(node, target, change.mode)
         if valid & (Fattr.ATIME | Fattr.MTIME):
             os.utime(target, ns=self._times(node, change), follow_symlinks=follow)
         status = self.upper.stat(node)
         if isinstance(node, Directory):
             self.note_directory(node, status)
         return self.pack(node, status)
+
+    def _chmod(self, node: Node, target: int | bytes, mode: int) -> None:
+        """chmod(2) follows symbolic links, out of the upper and to anywhere: they are refused, as Linux does itself."""
+        if not isinstance(target, int) and stat.S_ISLNK(self.upper.stat(node).st_mode):
+            raise error(errno.EOPNOTSUPP)
+        os.chmod(target, stat.S_IMODE(mode))
 
     def _chown(self, node: Node, change: SetAttr) -> None:
         uid = change.uid if change.valid & Fattr.UID else -1
