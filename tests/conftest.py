@@ -106,14 +106,16 @@ def images(area: Area) -> Images:
 
 @pytest.fixture(autouse=True)
 def no_leaks(area: Area, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[User]]:
-    """No test leaves a FUSE mount or a process. Yields the list of users whose homes go after the check."""
+    """No test leaves a FUSE mount, a process or a descriptor. Yields the users whose homes go afterwards."""
     users: list[User] = []
     below = [area.path, tmp_path_factory.getbasetemp()]
     mounts_before = mounts.fuse_mounts(below)
     processes_before = processes.descendants()
+    descriptors_before = processes.descriptors()
     yield users
     left = [f"mount {path}" for path in mounts.left_over(mounts_before, below, LEAK_SECONDS)]
     left += [f"process {line}" for line in processes.left_over(processes_before, LEAK_SECONDS)]
+    left += [f"descriptor {line}" for line in processes.descriptors_left(descriptors_before)]
     left += [f"file {path}" for user in users for path in half_written(user.store)]
     for user in users:
         area.forget(user)

@@ -139,6 +139,7 @@ def test_work_is_linear(tmp_path: Path, place: str) -> None:
         assert tree.taken <= 3 * (MANY + replies)  # an empty listing asks twice: for ".", and for what follows
     finally:
         union.close()
+        tree.close()
 
 
 def _listed(union: Union, node: int) -> list[bytes]:

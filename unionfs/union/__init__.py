@@ -6,6 +6,7 @@ A file per family: `reading`, `writing`, `namespace`, `rename`, `xattrs`; all on
 
 from __future__ import annotations
 
+from unionfs.tree import ROOT
 from unionfs.union.promote import Busy, Job
 from unionfs.union.rename import Renaming
 from unionfs.union.writing import Later, SetAttr, Writing
@@ -20,5 +21,8 @@ class Union(Writing, Renaming, Xattrs):
     def close(self) -> None:
         """Release what both sides hold open."""
         if self.upper_or_none is not None:
+            for node in self.nodes.values():
+                if node.fd >= 0 and node.where is None and node.id != ROOT:  # removed, and still in use
+                    self.upper_or_none.release(node)
             self.upper_or_none.close()
         self.tree.close()
