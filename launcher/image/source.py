@@ -194,14 +194,11 @@ def _plain(name: str) -> str:
 
 def _spooled(fd: int, label: str, workspace: Workspace) -> int:
     """What comes from a pipe as a file: members are not in the order of their use."""
-    spool, path = workspace.temporary()
-    os.unlink(path)
-    while chunk := os.read(fd, _CHUNK):
-        _write(spool, chunk)
-    tar = _uncompressed(spool, label, workspace)
-    if tar != spool:
-        os.close(spool)
-    return tar
+    with _spool(workspace) as spool:
+        while chunk := os.read(fd, _CHUNK):
+            _write(spool, chunk)
+        tar = _uncompressed(spool, label, workspace)
+        return os.dup(spool) if tar == spool else tar
 
 
 def _uncompressed(fd: int, label: str, workspace: Workspace) -> int:
@@ -212,8 +209,6 @@ def _uncompressed(fd: int, label: str, workspace: Workspace) -> int:
     kind = detect(os.pread(fd, 512, 0), label)
     if kind == "plain":
         return fd
-    spool, path = workspace.temporary()
-    os.unlink(path)
     offset = 0
 
     def more(size: int) -> bytes:
@@ -222,9 +217,21 @@ def _uncompressed(fd: int, label: str, workspace: Workspace) -> int:
         offset += len(chunk)
         return chunk
 
-    for chunk in inflate(kind, more, label):
-        _write(spool, chunk)
-    return spool
+    with _spool(workspace) as spool:
+        for chunk in inflate(kind, more, label):
+            _write(spool, chunk)
+        return os.dup(spool)
+
+
+@contextmanager
+def _spool(workspace: Workspace) -> Iterator[int]:
+    """A new temporary without a name, closed at the end: what shall last is dup'ed."""
+    spool, path = workspace.temporary()
+    try:
+        os.unlink(path)
+        yield spool
+    finally:
+        os.close(spool)
 
 
 def _write(fd: int, chunk: bytes) -> None:
