@@ -28,6 +28,7 @@ Options for -o, separated by commas:
   uidmapping=A:B:N[:...], gidmapping=A:B:N[:...]
                        N ids, stored from B on, are shown from A on
   squash_to_uid=N, squash_to_gid=N   everything belongs to N
+  xattr_permissions=2  the upper keeps owners and modes in xattrs (user.containers.override_stat)
 Accepted without effect, for engines and mount(8):
   {ignored}
 Others are warned about and passed over.
@@ -97,7 +98,7 @@ def _mount(options: Options, target: str, engine: str, foreground: bool) -> None
     translated = None
     if options.uid_map or options.gid_map:
         translated = Translated(options.uid_map, options.gid_map)
-    union = open_union(tree, options.upper, options.work, squash, translated)
+    union = open_union(tree, options.upper, options.work, squash, translated, options.overrides)
     read_only = options.read_only or options.upper is None
     source = "ufs"
     hold_signals()

@@ -350,8 +350,8 @@ class DirectoryStack:
         return shown
 
     def _shown_name(self, name: bytes, place: LayerDir) -> bytes | None:
-        if self._overridden[place.layer] and name.startswith(override.PREFIX):
-            return None if os.fsdecode(name) == override.XATTR else name[len(override.PREFIX) :]
+        if self._overridden[place.layer]:
+            name = override.shown_xattr(name)
         return None if whiteout.is_hidden_xattr(name) else name
 
     # The whole.

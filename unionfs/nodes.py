@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from unionfs.override import Override
 
 WHITEOUT = 0
 """In `Directory.names`: the name is hidden, although the tree has it (or had, when the mark was made)."""
@@ -21,7 +25,7 @@ class Node:
     or for data) of a file that has no name any more; or `lower` is set, and the content is still the tree's.
     """
 
-    __slots__ = ("bare", "fd", "id", "ino", "inode", "left", "lookups", "lower", "others", "where")
+    __slots__ = ("bare", "fd", "id", "ino", "inode", "left", "lookups", "lower", "others", "override", "where")
 
     def __init__(self, id: int, ino: int, where: tuple[Directory, bytes] | None) -> None:
         self.id = id
@@ -33,6 +37,7 @@ class Node:
         self.lookups = 0
         self.lower = False
         self.bare = False  # known to have no security.capability, which the kernel asks for all the time
+        self.override: Override | None = None  # shown instead of what the inode of the upper says
         self.left = -1  # hard-linked files of the tree: names not taken over yet; -1: has no record in origins/
 
     @property

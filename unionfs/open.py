@@ -14,9 +14,11 @@ def open_union(
     workdir: str | bytes | None = None,
     squash: tuple[int, int] | None = None,
     translated: ownership.Translated | None = None,
+    overrides: bool = False,
 ) -> Union:
     """A union of a tree and, if `upperdir` is given, an upper with its work directory.
 
+    `overrides`: the upper keeps owners and modes in xattrs, whether its root says so already or not.
     `squash`: every owner is shown as this (uid, gid), and none is stored. `translated`: owners are stored as other ids.
     Otherwise they are real as far as this user namespace maps them. Raises `OSError` as `Upper` does.
     """
@@ -31,5 +33,5 @@ def open_union(
     if upperdir is not None:
         if workdir is None:
             raise ValueError("an upper directory needs a work directory")
-        upper = Upper(upperdir, workdir)
+        upper = Upper(upperdir, workdir, overrides)
     return Union(tree, upper, owners)

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from unionfs.ownership import Mapping
 
 FLAGS = frozenset({"ro", "rw", "allow_other", "default_permissions", "squash_to_root", "writeback"})
-VALUES = frozenset({"lowerdir", "upperdir", "workdir", "squash_to_uid", "squash_to_gid", "timeout"}) | {
-    "uidmapping",
-    "gidmapping",
-}
+VALUES = frozenset(
+    {"lowerdir", "upperdir", "workdir", "squash_to_uid", "squash_to_gid", "timeout"}
+    | {"uidmapping", "gidmapping", "xattr_permissions"}
+)
 IGNORED = frozenset(
     # Of mount(8) and of engines: about the mount point, durability or labels, which change nothing served here.
     {"dev", "nodev", "suid", "nosuid", "exec", "noexec", "atime", "noatime", "relatime", "async", "private"}
@@ -60,6 +60,8 @@ class Options:
     """Seconds after which changes of the lower directories show; None: never."""
     squash_uid: int | None = None
     squash_gid: int | None = None
+    overrides: bool = False
+    """The upper keeps owners and modes in xattrs."""
     uid_map: tuple[Mapping, ...] = ()
     gid_map: tuple[Mapping, ...] = ()
     """Empty: ids are shown as they are stored."""
@@ -91,6 +93,8 @@ def _take(options: Options, item: str) -> None:
             setattr(options, name.removesuffix("dir"), value.replace("\\:", ":"))
         elif name in ("uidmapping", "gidmapping"):
             setattr(options, name.replace("mapping", "_map"), _mapping(name, value))
+        elif name == "xattr_permissions":
+            options.overrides = _xattr_permissions(value)
         elif name == "timeout":
             options.timeout = _seconds(value)
         else:
@@ -123,6 +127,13 @@ def _mapping(name: str, value: str) -> tuple[Mapping, ...]:
         raise OptionError(f"{name}={value}: this has to be CONTAINER:HOST:LENGTH, once or several times")
     numbers = [_number(name, field) for field in fields]
     return tuple(Mapping(*numbers[start : start + 3]) for start in range(0, len(numbers), 3))
+
+
+def _xattr_permissions(value: str) -> bool:
+    """fuse-overlayfs knows 1 as well, an xattr of its own in ``security.*``."""
+    if value not in ("0", "2"):
+        raise OptionError(f"xattr_permissions={value}: only 2 (user.containers.override_stat) and 0 (none) are known")
+    return value == "2"
 
 
 def _seconds(value: str) -> float:

@@ -15,6 +15,9 @@ from typing import Final, NamedTuple
 XATTR: Final = "user.containers.override_stat"
 PREFIX: Final = b"user.containers.override_"
 
+_PRIVILEGED: Final = (b"security.", b"trusted.", b"system.posix_acl_")
+"""What is for privileged processes, or has to agree with the mode on the host."""
+
 _TYPES: Final = {
     b"file": stat.S_IFREG,
     b"dir": stat.S_IFDIR,
@@ -55,12 +58,49 @@ def parse(value: bytes, status: os.stat_result) -> Override:
     return Override(uid, gid, kind | mode, device if kind in (stat.S_IFBLK, stat.S_IFCHR) else 0)
 
 
-def read(path: bytes, status: os.stat_result) -> Override | None:
-    """The override of the file at `path` (its last name is not followed), or None where it has none."""
+def of(status: os.stat_result) -> Override:
+    """What a file of the host says of itself."""
+    return Override(status.st_uid, status.st_gid, status.st_mode, status.st_rdev)
+
+
+def value(override: Override) -> bytes:
+    """The value to store. Files and directories go without a type, which older readers do not expect."""
+    kind = stat.S_IFMT(override.mode)
+    text = b"%d:%d:%04o" % (override.uid, override.gid, stat.S_IMODE(override.mode))
+    if kind in (stat.S_IFREG, stat.S_IFDIR):
+        return text
+    text += b":" + next(word for word, bits in _TYPES.items() if bits == kind)
+    if kind in (stat.S_IFBLK, stat.S_IFCHR):
+        text += b"-%d-%d" % (os.major(override.rdev), os.minor(override.rdev))
+    return text
+
+
+def write(target: int | bytes, override: Override, follow: bool = False) -> None:
+    """Store an override on a file or directory, by its path or a descriptor. Raises EOPNOTSUPP without user xattrs."""
+    os.setxattr(target, XATTR, value(override), follow_symlinks=follow or isinstance(target, int))
+
+
+def host_mode(mode: int) -> int:
+    """The mode bits for a file that has an override: always open to its real owner, never set-id or sticky."""
+    return mode & 0o777 | (0o700 if stat.S_ISDIR(mode) else 0o600)
+
+
+def stored_xattr(name: bytes) -> bytes:
+    """The name that an xattr is kept under in a layer with overrides."""
+    return PREFIX + name if name.startswith(_PRIVILEGED) else name
+
+
+def shown_xattr(name: bytes) -> bytes:
+    """The name that one of a layer with overrides is shown under; XATTR itself stays, a mark like others."""
+    return name.removeprefix(PREFIX) if name.startswith(PREFIX) and os.fsdecode(name) != XATTR else name
+
+
+def read(path: bytes, status: os.stat_result, follow: bool = False) -> Override | None:
+    """The override of the file at `path`, or None where it has none. `follow` its last name?"""
     if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
         return None  # user xattrs exist on no other type
     try:
-        return parse(os.getxattr(path, XATTR, follow_symlinks=False), status)
+        return parse(os.getxattr(path, XATTR, follow_symlinks=follow), status)
     except OSError as error:
         if error.errno in (errno.ENODATA, errno.ENOTSUP):
             return None

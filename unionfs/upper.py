@@ -19,9 +19,10 @@ import os
 import stat
 from collections.abc import Callable
 
-from unionfs import syscalls, whiteout
+from unionfs import override, syscalls, whiteout
 from unionfs.descriptors import Descriptors, raise_limit
 from unionfs.nodes import Directory, Node
+from unionfs.override import Override
 
 ORIGIN = "user.ufs.origin"
 """On a file of the upper: the decimal st_ino of the file of the tree that it stands for."""
@@ -41,7 +42,7 @@ class Upper:
     different file systems, and whatever opening them gives.
     """
 
-    def __init__(self, upperdir: bytes | str, workdir: bytes | str) -> None:
+    def __init__(self, upperdir: bytes | str, workdir: bytes | str, overrides: bool = False) -> None:
         capacity = max(64, min(raise_limit() // 4, 8192))
         self._directories = Descriptors(capacity)
         self._files = Descriptors(capacity)
@@ -60,8 +61,38 @@ class Upper:
         self.origins = _subdirectory(base, b"origins")
         for name in os.listdir(self.work):
             self.discard(os.fsencode(name))
+        self.overrides = self._keeps_overrides(overrides)
+        """Whether owners and modes are kept in xattrs; see `unionfs.override`."""
         self.whiteouts = whiteout.Writer(store=base)
         self._try_whiteouts()
+
+    def _keeps_overrides(self, wanted: bool) -> bool:
+        """By the mark on the root, which is set where that is wanted."""
+        path = whiteout.path(self.root)
+        status = os.fstat(self.root)
+        marked = override.read(path, status, follow=True) is not None
+        if wanted and not marked:
+            override.write(path, override.of(status), follow=True)
+        return wanted or marked
+
+    def override_in(self, place: int, name: bytes, status: os.stat_result) -> Override | None:
+        """What is kept in override_stat of something in the directory `place`."""
+        return self._counts(override.read(whiteout.path(place, name), status), status) if self._may(status) else None
+
+    def override_of(self, node: Node) -> Override | None:
+        """The same of a node."""
+        status = self.stat(node)
+        path, follow = self.path(node)
+        return self._counts(override.read(path, status, follow), status) if self._may(status) else None
+
+    def _may(self, status: os.stat_result) -> bool:
+        return self.overrides or (stat.S_ISREG(status.st_mode) and not status.st_size)
+
+    def _counts(self, found: Override | None, status: os.stat_result) -> Override | None:
+        """Without the mark on the root an override counts where the file stands in for something else."""
+        if found is None or self.overrides or stat.S_IFMT(found.mode) != stat.S_IFMT(status.st_mode):
+            return found
+        return None
 
     def _try_whiteouts(self) -> None:
         """Find out which form of whiteout works here, before one is needed in the middle of something."""

@@ -21,11 +21,12 @@ _MS_REMOUNT = 32
 class Mounted:
     """A mount at `target` with an upper beside it; `mount` and `unmount` may be called again and again."""
 
-    def __init__(self, base: Path, open_tree: Callable[[], Tree], engine: str) -> None:
+    def __init__(self, base: Path, open_tree: Callable[[], Tree], engine: str, overrides: bool = False) -> None:
         self.target, self.upper, self.work = base / "merged", base / "upper", base / "work"
         self._log = base / "server.log"
         self._open_tree = open_tree
         self._engine = engine
+        self._overrides = overrides
         self._server = 0
         for path in (self.target, self.upper, self.work):
             path.mkdir()
@@ -54,7 +55,8 @@ class Mounted:
             os.dup2(log, 1)
             os.dup2(log, 2)
             os.setsid()
-            union = open_union(self._open_tree(), os.fsencode(self.upper), os.fsencode(self.work))
+            upper, work = os.fsencode(self.upper), os.fsencode(self.work)
+            union = open_union(self._open_tree(), upper, work, overrides=self._overrides)
             if os.geteuid() == 0:
                 fd = mount.open_device()
                 mount.mount(fd, str(self.target))

@@ -171,7 +171,9 @@ class Operations(pyfuse3.Operations):
         flags: int,
         ctx: RequestContext,
     ) -> None:
-        await self._do(self._union.rename, parent_inode_old, name_old, parent_inode_new, name_new, flags)
+        await self._do(
+            self._union.rename, parent_inode_old, name_old, parent_inode_new, name_new, flags, ctx.uid, ctx.gid
+        )
 
     # Directories.
 

@@ -157,7 +157,7 @@ class Messages:
     def _rename2(self, node: int, body: memoryview, uid: int, gid: int) -> bytes:
         newdir, flags, _ = wire.RENAME2_IN.unpack_from(body)
         name, newname = _strings(body[wire.RENAME2_IN.size :], 2)
-        self._union.rename(node, _checked(name), newdir, _checked(newname), flags)
+        self._union.rename(node, _checked(name), newdir, _checked(newname), flags, uid, gid)
         return b""
 
     def _link(self, node: int, body: memoryview, uid: int, gid: int) -> bytes:

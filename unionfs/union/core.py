@@ -13,7 +13,7 @@ import stat
 import struct
 from typing import TYPE_CHECKING
 
-from unionfs import ownership, upper, whiteout
+from unionfs import override, ownership, upper, whiteout
 from unionfs.fuse import wire
 from unionfs.links import Links
 from unionfs.nodes import UNRESOLVED, WHITEOUT, Directory, Node
@@ -67,6 +67,7 @@ class Core:
     def _adopt(self, upper: Upper) -> None:
         root = Directory(ROOT, self.tree_ino(ROOT), None, ROOT)
         upper.adopt_root(root)
+        root.override = upper.override_of(root)
         if whiteout.is_opaque(upper.root):
             root.lower_dir = 0
         self.note_directory(root, os.fstat(upper.root))
@@ -131,6 +132,7 @@ class Core:
             assert self.links is not None
             node = self._new_file(row if self.tree.stable else next(self._ids), ino, None)
             node.fd = self.links.open(ino)
+            node.override = self.upper.override_of(node)
             node.left = self.links.left(ino)
             self.linked[ino] = node
             self.note_inode(node, os.fstat(node.fd).st_ino)
@@ -196,6 +198,7 @@ class Core:
         id = row or next(self._ids)
         ino = self.tree_ino(row) if row else self.tree.foreign_ino(self.upper.device, status.st_ino)
         node = Directory(id, ino, (directory, name), row)
+        node.override = self.upper.override_in(self.upper.directory(directory), name, status)
         self.note_directory(node, status)
         self.nodes[id] = node
         return node
@@ -239,6 +242,7 @@ class Core:
         usable = shown and self.tree.stable and shown not in self.nodes
         ino = shown or self.tree.foreign_ino(self.upper.device, status.st_ino)
         node = self._new_file(shown if usable else next(self._ids), ino, (directory, name))
+        node.override = self.upper.override_in(self.upper.directory(directory), name, status)
         if status.st_nlink > 1:
             self.note_inode(node, status.st_ino)
         if recorded:
@@ -274,7 +278,8 @@ class Core:
     @staticmethod
     def note_directory(node: Directory, status: os.stat_result) -> None:
         """Remember which group new entries inherit, from the directory's own mode (inode_init_owner())."""
-        node.gid = status.st_gid if status.st_mode & stat.S_ISGID else -1
+        _, gid, mode, _ = node.override or override.of(status)
+        node.gid = gid if mode & stat.S_ISGID else -1
 
     # Attributes.
 
@@ -297,19 +302,22 @@ class Core:
         nlink = min(1, status.st_nlink) if isinstance(node, Directory) else status.st_nlink
         if node.left >= 0:
             nlink += node.left - 1
-        uid, gid = self.owners.show(status.st_uid, status.st_gid)
+        uid, gid, mode, rdev = node.override or (status.st_uid, status.st_gid, status.st_mode, status.st_rdev)
+        uid, gid = self.owners.show(uid, gid)
         atime, atimensec = divmod(status.st_atime_ns, 1_000_000_000)
         mtime, mtimensec = divmod(status.st_mtime_ns, 1_000_000_000)
         ctime, ctimensec = divmod(status.st_ctime_ns, 1_000_000_000)
-        rdev = status.st_rdev and wire.encode_rdev(os.major(status.st_rdev), os.minor(status.st_rdev))
+        rdev = rdev and wire.encode_rdev(os.major(rdev), os.minor(rdev))
         return wire.ATTR.pack(
             node.ino, status.st_size, status.st_blocks, atime, mtime, ctime, atimensec, mtimensec, ctimensec,
-            status.st_mode, nlink, uid, gid, rdev, status.st_blksize, 0,
+            mode, nlink, uid, gid, rdev, status.st_blksize, 0,
         )  # fmt: skip
 
     def default_acl(self, directory: Directory) -> bytes:
         """What new entries of a directory get (acl(5)), b"" for none."""
-        if directory.default_acl is None:
+        if directory.default_acl is None and self.upper.overrides:
+            directory.default_acl = b""
+        elif directory.default_acl is None:
             directory.default_acl = self.upper.get_mark(directory, DEFAULT_ACL) or b""
         return directory.default_acl
 

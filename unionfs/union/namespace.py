@@ -7,8 +7,10 @@ import os
 import stat
 from collections.abc import Callable
 
+from unionfs import override, whiteout
 from unionfs.fuse import wire
 from unionfs.nodes import WHITEOUT, Directory, Node
+from unionfs.override import Override
 from unionfs.union.core import check_new_name, error
 from unionfs.union.promote import Promotion
 
@@ -43,23 +45,22 @@ class Namespace(Promotion):
         """A file of any kind but directory and symbolic link; `rdev` in the wire's encoding.
 
         `umask` counts unless the directory has a default ACL (acl(5)), here as in the other calls that make something.
-        EPERM for the whiteout device, as in the kernel's ovl_mknod(): it would hide what it is to stand beside.
+        The whiteout device is one like any other here (`unionfs.union.attributes`).
         """
-        if stat.S_ISCHR(mode) and not rdev:
-            raise error(errno.EPERM, name)
         place = self.vacancy(parent, name)
         mode = self.masked(place.directory, mode, umask)
         opened = -1
+        device = os.makedev(*wire.decode_rdev(rdev))
 
         def make(dir_fd: int, at: bytes) -> None:
             nonlocal opened
             if stat.S_ISREG(mode):
-                opened = os.open(at, _CREATE, stat.S_IMODE(mode), dir_fd=dir_fd)
+                opened = os.open(at, _CREATE, self.host_mode(mode), dir_fd=dir_fd)
             else:
-                os.mknod(at, mode, os.makedev(*wire.decode_rdev(rdev)), dir_fd=dir_fd)
+                self.make_special(dir_fd, at, mode, device)
 
         try:
-            entry, node = self._make(place, make, stat.S_IMODE(mode), uid, gid)
+            entry, node = self.make(place, make, mode, uid, gid, device)
         except BaseException:
             if opened >= 0:
                 os.close(opened)
@@ -71,11 +72,11 @@ class Namespace(Promotion):
     def mkdir(self, parent: int, name: bytes, mode: int, uid: int, gid: int, umask: int = 0) -> bytes:
         """A directory. Where the tree has the name, it is opaque, so that nothing deleted comes back."""
         place = self.vacancy(parent, name)
-        mode = self.masked(place.directory, mode, umask)
+        mode = stat.S_IFDIR | stat.S_IMODE(self.masked(place.directory, mode, umask))
         inherited = stat.S_ISGID if place.directory.gid >= 0 else 0
 
         def make(dir_fd: int, at: bytes) -> None:
-            os.mkdir(at, stat.S_IMODE(mode), dir_fd=dir_fd)
+            os.mkdir(at, self.host_mode(mode), dir_fd=dir_fd)
             if place.in_tree:
                 own = os.open(at, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
                 try:
@@ -83,7 +84,7 @@ class Namespace(Promotion):
                 finally:
                     os.close(own)
 
-        entry, node = self._make(place, make, stat.S_IMODE(mode) | inherited, uid, gid, is_directory=True)
+        entry, node = self.make(place, make, mode | inherited, uid, gid)
         assert isinstance(node, Directory)
         node.default_acl = place.directory.default_acl
         return entry
@@ -92,9 +93,9 @@ class Namespace(Promotion):
         """A symbolic link."""
 
         def make(dir_fd: int, at: bytes) -> None:
-            os.symlink(target, at, dir_fd=dir_fd)
+            self.make_symlink(dir_fd, at, target)
 
-        entry, _ = self._make(self.vacancy(parent, name), make, 0, uid, gid)
+        entry, _ = self.make(self.vacancy(parent, name), make, stat.S_IFLNK | 0o777, uid, gid)
         return entry
 
     def tmpfile(self, parent: int, mode: int, uid: int, gid: int, umask: int = 0) -> bytes:
@@ -103,84 +104,97 @@ class Namespace(Promotion):
         EOPNOTSUPP where the upper's file system has none.
         """
         directory = self.promote_directory(parent)
-        mode = stat.S_IMODE(self.masked(directory, mode, umask))
-        fd = os.open(self.upper.path(directory)[0], os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode)
+        mode = stat.S_IFREG | stat.S_IMODE(self.masked(directory, mode, umask))
+        flags = os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC
+        fd = os.open(self.upper.path(directory)[0], flags, self.host_mode(mode))
         try:
-            owner = self._owner(directory, uid, gid, elsewhere=False)
-            if owner is not None:
-                os.chown(fd, *owner)
-            if mode & (stat.S_ISUID | stat.S_ISGID):
-                os.chmod(fd, stat.S_IMODE(os.fstat(fd).st_mode) | mode)
+            owner = self._owner(directory, uid, gid)
+            kept = self.override_for(mode, owner)
+            self._give(fd, owner, directory.gid, mode, kept)
             status = os.fstat(fd)
         except BaseException:
             os.close(fd)
             raise
         node = Node(self.new_id(), self.tree.foreign_ino(self.upper.device, status.st_ino), None)
         node.fd = fd
+        node.override = kept
         node.lookups = 1
         node.bare = True
         self.nodes[node.id] = node
         return self.valid.entry(node.id, self.pack(node, status))
 
-    def _make(
+    def make(
         self,
         place: Vacancy,
         make: Callable[[int, bytes], None],
         mode: int,
         uid: int,
         gid: int,
-        is_directory: bool = False,
+        rdev: int = 0,
     ) -> tuple[bytes, Node]:
-        """Make something at a vacant place, with its owner, and the node for it.
+        """Make something at a vacant place, with its owner, and the node for it. `mode` has its type.
 
-        Straight in place where nothing has to be replaced, otherwise in the work directory.
+        Straight in place where nothing is replaced and it is complete as it is made, otherwise in the work directory.
         """
         upper, directory = self.upper, place.directory
-        dir_fd = upper.work if place.over_mark else upper.directory(directory)
-        at = upper.temporary() if place.over_mark else place.name
+        owner = self._owner(directory, uid, gid)
+        kept = self.override_for(mode, owner, rdev)
+        staged = place.over_mark or kept is not None
+        dir_fd = upper.work if staged else upper.directory(directory)
+        at = upper.temporary() if staged else place.name
         acl = self.default_acl(directory) if place.over_mark else b""
-        if acl:
-            upper.make_below_acl(acl, at, make)
-        else:
-            make(dir_fd, at)
+        made = False
         try:
-            self._give(dir_fd, at, place, mode, uid, gid)
+            if acl:
+                upper.make_below_acl(acl, at, make)
+            else:
+                make(dir_fd, at)
+            made = True
+            self._give(whiteout.path(dir_fd, at), owner, -1 if staged else directory.gid, mode, kept)
             status = os.stat(at, dir_fd=dir_fd, follow_symlinks=False)
-            if place.over_mark:
-                upper.publish(at, directory, place.name, over_mark=True)
+            if staged:
+                upper.publish(at, directory, place.name, place.over_mark)
         except BaseException:
-            upper.remove(dir_fd, at)
+            if staged:
+                upper.discard_if_there(at)
+            elif made:
+                upper.remove(dir_fd, at)
             raise
-        return self._enter(place, status, is_directory)
+        return self._enter(place, status, kept, stat.S_ISDIR(mode))
 
-    def _give(self, dir_fd: int, at: bytes, place: Vacancy, mode: int, uid: int, gid: int) -> None:
-        """Owner and set-id bits of something new; chown(2) clears the latter."""
-        owner = self._owner(place.directory, uid, gid, elsewhere=place.over_mark)
-        if owner is not None:
-            os.chown(at, *owner, dir_fd=dir_fd, follow_symlinks=False)
+    @staticmethod
+    def _give(target: int | bytes, owner: tuple[int, int] | None, group: int, mode: int, kept: Override | None) -> None:
+        """Owner and set-id bits of something new, which chown(2) clears, or its override.
+
+        `group` is what it got from the set-group-id directory that it was made in, -1 for none.
+        """
+        follow = isinstance(target, int)
+        if kept is not None:
+            override.write(target, kept)
+            return
+        if owner is not None and owner != (os.geteuid(), os.getegid() if group < 0 else group):
+            os.chown(target, *owner, follow_symlinks=follow)
         setid = mode & (stat.S_ISUID | stat.S_ISGID)
         if setid:
-            path = b"/proc/self/fd/%d/%s" % (dir_fd, at)
-            os.chmod(path, stat.S_IMODE(os.stat(path).st_mode) | setid)  # an ACL may have changed the others
+            os.chmod(target, stat.S_IMODE(os.stat(target).st_mode) | setid)  # an ACL may have changed the others
 
-    def _owner(self, directory: Directory, uid: int, gid: int, elsewhere: bool) -> tuple[int, int] | None:
-        """The owner to give to something new (inode_init_owner() of fs/inode.c); None where it has it already.
-
-        `elsewhere`: it was not made in the directory itself, whose group it may have to inherit.
-        """
+    def _owner(self, directory: Directory, uid: int, gid: int) -> tuple[int, int] | None:
+        """The owner of something new (inode_init_owner() of fs/inode.c); None where it stays as the server makes it."""
         inherited = directory.gid
-        owner = self.owners.store(uid, inherited if inherited >= 0 else gid)
-        made_with = os.getegid() if elsewhere or inherited < 0 else inherited
-        return None if owner == (os.geteuid(), made_with) else owner
+        return self.owners.store(uid, inherited if inherited >= 0 else gid)
 
-    def _enter(self, place: Vacancy, status: os.stat_result, is_directory: bool) -> tuple[bytes, Node]:
+    def _enter(
+        self, place: Vacancy, status: os.stat_result, kept: Override | None, is_directory: bool
+    ) -> tuple[bytes, Node]:
         ino = self.tree.foreign_ino(self.upper.device, status.st_ino)
         where = place.directory, place.name
         node = Node(self.new_id(), ino, where)
         if is_directory:
             node = directory = Directory(node.id, ino, where, 0)
             directory.names = {}
-            self.note_directory(directory, status)
+        node.override = kept
+        if isinstance(node, Directory):
+            self.note_directory(node, status)
         self.nodes[node.id] = node
         place.directory.set(place.name, node.id, place.in_tree)
         node.lookups = 1

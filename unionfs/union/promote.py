@@ -13,12 +13,13 @@ import os
 import stat
 from collections.abc import Mapping
 
-from unionfs import copying
+from unionfs import copying, override
 from unionfs.fuse import wire
 from unionfs.nodes import Directory, Node
+from unionfs.override import Override
 from unionfs.tree import ROOT
+from unionfs.union.attributes import Attributes, override_of
 from unionfs.union.core import error
-from unionfs.union.reading import Reading
 from unionfs.upper import NO_XATTR, ORIGIN
 
 COPY_INLINE = 1 << 20
@@ -79,7 +80,7 @@ def copy_runs(runs: list[tuple[int, int, int]], target: int) -> None:
     os.ftruncate(target, position)
 
 
-class Promotion(Reading):
+class Promotion(Attributes):
     """The read side with promotion."""
 
     def promote(self, id: int, keep: int | None = None) -> Node:
@@ -113,10 +114,11 @@ class Promotion(Reading):
 
     def _make_directory(self, parent: Directory, name: bytes, id: int) -> Directory:
         attr = wire.Attr.unpack(self.tree.attr(id))
+        kept = self._kept(attr)
         temporary = self.upper.temporary()
         try:
             os.mkdir(temporary, 0o700, dir_fd=self.upper.work)
-            self._dress(temporary, attr, self.tree.xattrs(id))
+            self._dress(temporary, attr, self.tree.xattrs(id), kept)
             self._publish(temporary, parent, name)
         except BaseException:
             self.upper.discard_if_there(temporary)
@@ -125,7 +127,7 @@ class Promotion(Reading):
         directory.names = {}
         if attr.mode & stat.S_ISGID:
             directory.gid = self.owners.show(attr.uid, attr.gid)[1]
-        self._settle(directory)
+        self._settle(directory, kept)
         parent.set(name, id, in_tree=True)
         return directory
 
@@ -176,43 +178,67 @@ class Promotion(Reading):
         """Owner, marks and times of a copied file, then its place. Owns `fd` when it returns."""
         place = self._place(id)
         mark = b"%d" % attr.ino if attr.nlink == 1 else None
-        marked = self._dress(temporary, attr, self.tree.xattrs(id), fd=fd, origin=mark)
+        kept = self._kept(attr)
+        marked = self._dress(temporary, attr, self.tree.xattrs(id), kept, fd=fd, origin=mark)
         if place is None:
             os.unlink(temporary, dir_fd=self.upper.work)
             node = Node(id, attr.ino, None)
             node.fd = fd
-            self._settle(node)
+            self._settle(node, kept)
             return node
-        node = self._settle_file(id, attr, temporary, place, recorded=not marked)
+        node = self._settle_file(id, attr, kept, temporary, place, recorded=not marked)
         self.upper.keep_file(node, fd)
         return node
 
     def _promote_special(self, id: int, attr: wire.Attr) -> Node:
         """Symbolic links, fifos, sockets and devices."""
-        if stat.S_ISCHR(attr.mode) and not attr.rdev:
-            raise error(errno.EPERM)  # an image may have the device 0:0, but in an upper it is a whiteout
         temporary = self.upper.temporary()
         work = self.upper.work
-        if stat.S_ISLNK(attr.mode):
-            os.symlink(self.tree.readlink(id), temporary, dir_fd=work)
-        else:
-            os.mknod(temporary, stat.S_IFMT(attr.mode) | 0o600, os.makedev(*wire.decode_rdev(attr.rdev)), dir_fd=work)
+        kept = self._make_special(id, attr, temporary)
         try:
-            self._dress(temporary, attr, self.tree.xattrs(id))
+            self._dress(temporary, attr, self.tree.xattrs(id), kept)
             place = self._place(id)
             if place is not None:
-                return self._settle_file(id, attr, temporary, place, recorded=True)
+                return self._settle_file(id, attr, kept, temporary, place, recorded=True)
             node = Node(id, attr.ino, None)
             node.fd = os.open(temporary, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=work)
             os.unlink(temporary, dir_fd=work)
-            self._settle(node)
+            self._settle(node, kept)
             return node
         except BaseException:
             self.upper.discard_if_there(temporary)
             raise
 
+    def _make_special(self, id: int, attr: wire.Attr, temporary: bytes) -> Override | None:
+        """What is no regular file, without its attributes; the override that it needs."""
+        work = self.upper.work
+        if stat.S_ISLNK(attr.mode):
+            self.make_symlink(work, temporary, self.tree.readlink(id))
+            return self._kept(attr)
+        rdev = os.makedev(*wire.decode_rdev(attr.rdev))
+        try:
+            self.make_special(work, temporary, stat.S_IFMT(attr.mode) | 0o600, rdev)
+        except PermissionError:  # a device, which only real root may make (mknod(2))
+            self.make_stand_in(work, temporary)
+            return override_of(attr, self._stored_owner(attr))
+        return self._kept(attr)
+
+    def _stored_owner(self, attr: wire.Attr) -> tuple[int, int] | None:
+        return self.owners.store(*self.owners.show(attr.uid, attr.gid))
+
+    def _kept(self, attr: wire.Attr) -> Override | None:
+        """The override that a node of the tree needs in the upper."""
+        rdev = os.makedev(*wire.decode_rdev(attr.rdev))
+        return self.override_for(attr.mode, self._stored_owner(attr), rdev)
+
     def _settle_file(
-        self, id: int, attr: wire.Attr, temporary: bytes, place: tuple[Directory, bytes], recorded: bool
+        self,
+        id: int,
+        attr: wire.Attr,
+        kept: Override | None,
+        temporary: bytes,
+        place: tuple[Directory, bytes],
+        recorded: bool,
     ) -> Node:
         node = Node(id, attr.ino, place)
         assert self.links is not None
@@ -226,7 +252,7 @@ class Promotion(Reading):
             raise
         if recorded:
             self.note_record(node)
-        self._settle(node)
+        self._settle(node, kept)
         directory, name = place
         directory.set(name, id, in_tree=True)
         return node
@@ -240,11 +266,12 @@ class Promotion(Reading):
         if self.tree.stable:
             self.unready.update(parent for parent, _ in self.tree.names(node.id))
 
-    def _settle(self, node: Node) -> None:
+    def _settle(self, node: Node, kept: Override | None) -> None:
         """From now on the upper answers for a node of the tree."""
         was = self.nodes.get(node.id)
         if was is None and not self.tree.stable:
             self.tree.remember(node.id)
+        node.override = kept
         self.nodes[node.id] = node
 
     def _place(self, id: int) -> tuple[Directory, bytes] | None:
@@ -280,19 +307,23 @@ class Promotion(Reading):
         temporary: bytes,
         attr: wire.Attr,
         xattrs: Mapping[bytes, bytes],
+        kept: Override | None,
         fd: int = -1,
         origin: bytes | None = None,
     ) -> bool:
         """Give a temporary the attributes of a node of the tree; says whether it could be marked with `origin`."""
         work = self.upper.work
         path = b"/proc/self/fd/%d/%s" % (work, temporary)
-        owner = self.owners.store(*self.owners.show(attr.uid, attr.gid))
-        if owner is not None and owner != (os.geteuid(), os.getegid()):
-            os.chown(temporary, *owner, dir_fd=work, follow_symlinks=False)
+        if kept is not None:
+            override.write(path, kept)
+        else:
+            owner = self._stored_owner(attr)
+            if owner is not None and owner != (os.geteuid(), os.getegid()):
+                os.chown(temporary, *owner, dir_fd=work, follow_symlinks=False)
         if not stat.S_ISLNK(attr.mode):
-            os.chmod(path, stat.S_IMODE(attr.mode))
+            os.chmod(path, self.host_mode(attr.mode))
         for name, value in xattrs.items():
-            self._copy_xattr(path, name, value)
+            self._copy_xattr(path, override.stored_xattr(name) if self.upper.overrides else name, value)
         marked = origin is not None and self._mark_origin(fd, origin)
         times = attr.atime * 10**9 + attr.atimensec, attr.mtime * 10**9 + attr.mtimensec
         os.utime(path, ns=times, follow_symlinks=False)

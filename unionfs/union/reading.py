@@ -54,6 +54,9 @@ class Reading(Core):
         node = self.nodes.get(id)
         if node is None or node.lower:
             return self.tree.readlink(id)
+        if node.override is not None:
+            fd = self.upper.file(node)
+            return os.pread(fd, os.fstat(fd).st_size, 0)
         if node.where is None:
             return os.readlink(b"", dir_fd=node.fd)  # An O_PATH descriptor of the link itself (readlinkat(2)).
         directory, name = node.where

@@ -11,21 +11,32 @@ import errno
 import os
 import stat
 
-from unionfs import syscalls, whiteout
+from unionfs import override, syscalls, whiteout
 from unionfs.fuse import wire
 from unionfs.nodes import WHITEOUT, Directory, Node
+from unionfs.override import Override
 from unionfs.tree import ROOT
 from unionfs.union.core import check_new_name, error
 from unionfs.union.namespace import Namespace
 from unionfs.upper import REDIRECT
 
+_KNOWN = {
+    0,
+    syscalls.RENAME_NOREPLACE,
+    syscalls.RENAME_EXCHANGE,
+    syscalls.RENAME_WHITEOUT,
+    syscalls.RENAME_WHITEOUT | syscalls.RENAME_NOREPLACE,
+}
+
 
 class Renaming(Namespace):
     """rename(2)."""
 
-    def rename(self, parent: int, name: bytes, newparent: int, newname: bytes, flags: int = 0) -> None:
-        """Move a name; flags are RENAME_NOREPLACE or RENAME_EXCHANGE."""
-        if flags not in (0, syscalls.RENAME_NOREPLACE, syscalls.RENAME_EXCHANGE):
+    def rename(
+        self, parent: int, name: bytes, newparent: int, newname: bytes, flags: int = 0, uid: int = 0, gid: int = 0
+    ) -> None:
+        """Move a name; flags as for renameat2(2). RENAME_WHITEOUT leaves a device 0:0 with the given owner."""
+        if flags not in _KNOWN:
             raise error(errno.EINVAL)
         check_new_name(newname)
         id, _ = self.known_child(parent, name)
@@ -36,12 +47,15 @@ class Renaming(Namespace):
                 raise error(errno.ENOENT, newname)
             self._exchange((parent, name, id), (newparent, newname, target))
             return
-        if target and flags == syscalls.RENAME_NOREPLACE:
+        if target and flags & syscalls.RENAME_NOREPLACE:
             raise error(errno.EEXIST, newname)
         if target == id:
             return  # Two names of one file: nothing happens (rename(2)).
         self._check_replacing(id, target, newname)
-        self._move((parent, name, id), (newparent, newname, target))
+        if flags & syscalls.RENAME_WHITEOUT:
+            self._move_leaving_device((parent, name, id), (newparent, newname, target), uid, gid)
+        else:
+            self._move((parent, name, id), (newparent, newname, target))
 
     def _is_directory(self, id: int) -> bool:
         return stat.S_ISDIR(wire.Attr.unpack(self.attr(id)).mode)
@@ -83,6 +97,26 @@ class Renaming(Namespace):
         new.set(newname, node.id, in_tree)
         node.add_name(new, newname)
         node.drop_name(old, name)
+
+    def _move_leaving_device(
+        self, source: tuple[int, bytes, int], target: tuple[int, bytes, int], uid: int, gid: int
+    ) -> None:
+        """The device is made before the move, so that nothing fails for want of room after it."""
+        upper = self.upper
+        device = upper.temporary()
+        try:
+            self.make_stand_in(upper.work, device)
+            override.write(whiteout.path(upper.work, device), Override(uid, gid, stat.S_IFCHR, 0))
+            self._move(source, target)
+
+            def make(dir_fd: int, at: bytes) -> None:
+                os.rename(device, at, src_dir_fd=upper.work, dst_dir_fd=dir_fd)
+
+            _, node = self.make(self.vacancy(source[0], source[1]), make, stat.S_IFCHR, uid, gid)
+            node.lookups = 0  # nobody asked for it yet
+        except BaseException:
+            upper.discard_if_there(device)
+            raise
 
     def _replaced(self, id: int) -> Node | None:
         """The node that is replaced, promoted where its other names need that; None for the tree's or none."""

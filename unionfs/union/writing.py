@@ -52,32 +52,19 @@ class Writing(Promotion):
         if valid & Fattr.SIZE:
             os.ftruncate(self.upper.file(node), change.size)
         if valid & (Fattr.UID | Fattr.GID):
-            self._chown(node, change)
+            uid = change.uid if valid & Fattr.UID else -1
+            self.set_owner(node, uid, change.gid if valid & Fattr.GID else -1)
         if valid & Fattr.KILL_SUIDGID:
-            self._clear_setid(node)
-        target, follow = self.upper.target(node)
+            self.clear_setid(node)
         if valid & Fattr.MODE:
-            self._chmod(node, target, change.mode)
+            self.set_mode(node, change.mode)
         if valid & (Fattr.ATIME | Fattr.MTIME):
+            target, follow = self.upper.target(node)
             os.utime(target, ns=self._times(node, change), follow_symlinks=follow)
         status = self.upper.stat(node)
         if isinstance(node, Directory):
             self.note_directory(node, status)
         return self.pack(node, status)
-
-    def _chmod(self, node: Node, target: int | bytes, mode: int) -> None:
-        """chmod(2) follows symbolic links, out of the upper and to anywhere: they are refused, as Linux does itself."""
-        if not isinstance(target, int) and stat.S_ISLNK(self.upper.stat(node).st_mode):
-            raise error(errno.EOPNOTSUPP)
-        os.chmod(target, stat.S_IMODE(mode))
-
-    def _chown(self, node: Node, change: SetAttr) -> None:
-        uid = change.uid if change.valid & Fattr.UID else -1
-        gid = change.gid if change.valid & Fattr.GID else -1
-        owner = self.owners.store(uid, gid)
-        if owner is not None:
-            target, follow = self.upper.target(node)
-            os.chown(target, *owner, follow_symlinks=follow)
 
     def _times(self, node: Node, change: SetAttr) -> tuple[int, int]:
         if change.valid & Fattr.ATIME and change.valid & Fattr.MTIME:
@@ -87,18 +74,11 @@ class Writing(Promotion):
         mtime = change.mtime if change.valid & Fattr.MTIME else status.st_mtime_ns
         return atime, mtime
 
-    def _clear_setid(self, node: Node) -> None:
-        """What file_remove_privs() does on a local disk, which lets a server with CAP_FSETID keep the bits."""
-        mode = self.upper.stat(node).st_mode
-        kill = stat.S_ISUID | (stat.S_ISGID if mode & stat.S_IXGRP else 0)
-        if stat.S_ISREG(mode) and mode & kill:
-            os.fchmod(self.upper.file(node), stat.S_IMODE(mode) & ~kill)
-
     def write(self, id: int, offset: int, data: bytes | memoryview, kill_setid: bool = False) -> int:
         """Write all of `data`; answers with its length."""
         node = self.promote(id)
         if kill_setid:
-            self._clear_setid(node)
+            self.clear_setid(node)
         fd = self.upper.file(node)
         written = os.pwrite(fd, data, offset)
         while written < len(data):

@@ -7,7 +7,7 @@ import os
 import stat
 from functools import cache
 
-from unionfs import whiteout
+from unionfs import override, whiteout
 from unionfs.nodes import Directory, Node
 from unionfs.union.core import DEFAULT_ACL, error
 from unionfs.union.promote import Promotion
@@ -34,7 +34,7 @@ class Xattrs(Promotion):
             raise error(errno.ENODATA)
         target, follow = self.upper.target(node)
         try:
-            return os.getxattr(target, name, follow_symlinks=follow)
+            return os.getxattr(target, self._stored(name), follow_symlinks=follow)
         except OSError as failure:
             node.bare = node.bare or (name == _CAPABILITY and failure.errno == errno.ENODATA)
             # The kernel takes every other errno for a reason to refuse access (fuse_get_acl()).
@@ -50,20 +50,22 @@ class Xattrs(Promotion):
             return [name for name in self.tree.xattrs(id) if shown or not name.startswith(b"trusted.")]
         target, follow = self.upper.target(node)
         names = map(os.fsencode, os.listxattr(target, follow_symlinks=follow))
+        if self.upper.overrides:
+            names = map(override.shown_xattr, names)
         return [name for name in names if not whiteout.is_hidden_xattr(name)]
 
     def setxattr(self, id: int, name: bytes, value: bytes, flags: int, kill_setgid: bool = False) -> None:
         """Set one; flags are XATTR_CREATE and XATTR_REPLACE. `kill_setgid`: whoever sets this ACL loses that bit."""
         self._refuse_marks(name)
+        if name in _ACLS and self.upper.overrides:
+            raise error(errno.EOPNOTSUPP)  # it would have to agree with the mode on the host
         node = self.promote(id)
         target, follow = self.upper.target(node)
         node.bare = node.bare and name != _CAPABILITY
-        os.setxattr(target, name, value, flags, follow_symlinks=follow)
+        os.setxattr(target, self._stored(name), value, flags, follow_symlinks=follow)
         self._acl_changed(node, name)
-        if kill_setgid:
-            mode = stat.S_IMODE(self.upper.stat(node).st_mode)
-            if mode & stat.S_ISGID:
-                os.chmod(target, mode & ~stat.S_ISGID)
+        if kill_setgid and self.mode_of(node) & stat.S_ISGID:
+            self.set_mode(node, self.mode_of(node) & ~stat.S_ISGID)
 
     def removexattr(self, id: int, name: bytes) -> None:
         """Remove one; ENODATA where there is none, without promoting for it."""
@@ -72,8 +74,12 @@ class Xattrs(Promotion):
             raise error(errno.ENODATA)
         node = self.promote(id)
         target, follow = self.upper.target(node)
-        os.removexattr(target, name, follow_symlinks=follow)
+        os.removexattr(target, self._stored(name), follow_symlinks=follow)
         self._acl_changed(node, name)
+
+    def _stored(self, name: bytes) -> bytes:
+        """The name that an xattr has on disk."""
+        return override.stored_xattr(name) if self.upper.overrides else name
 
     @staticmethod
     def _acl_changed(node: Node, name: bytes) -> None:

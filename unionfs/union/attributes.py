@@ -1,0 +1,116 @@
+"""Owner, mode and type of what the upper has: in the inode or, where it cannot have them, in ``override_stat``.
+
+An upper whose root carries that xattr keeps all of them there (`Upper.overrides`), for servers that may not chown(2).
+Any upper keeps there what its file system refuses to this server, or what means something else in a layer: a device
+node, above all the whiteout device. An empty regular file stands in for it. The union is the only writer, so
+`Node.override` is read once.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from unionfs import override
+from unionfs.fuse import wire
+from unionfs.nodes import Node
+from unionfs.override import Override
+from unionfs.union.core import error
+from unionfs.union.reading import Reading
+
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Attributes(Reading):
+    """Reading and setting them."""
+
+    def mode_of(self, node: Node) -> int:
+        """``st_mode`` of a node that the upper has."""
+        return self.upper.stat(node).st_mode if node.override is None else node.override.mode
+
+    def set_owner(self, node: Node, uid: int, gid: int) -> None:
+        """chown(2) with ids as the mount shows them; -1 leaves one as it is."""
+        owner = self.owners.store(uid, gid)
+        if owner is None:
+            return
+        was = self._overridden(node)
+        if was is not None:
+            uid, gid = (old if new == -1 else new for old, new in zip(was[:2], owner, strict=True))
+            self._override(node, was._replace(uid=uid, gid=gid))
+            return
+        target, follow = self.upper.target(node)
+        os.chown(target, *owner, follow_symlinks=follow)
+
+    def set_mode(self, node: Node, mode: int) -> None:
+        """chmod(2). EOPNOTSUPP for a symbolic link, as Linux itself answers: it would change what that leads to."""
+        was = self._overridden(node)
+        target, _ = self.upper.target(node)
+        if (was is not None or not isinstance(target, int)) and stat.S_ISLNK(self.mode_of(node)):
+            raise error(errno.EOPNOTSUPP)
+        if was is not None:
+            self._override(node, was._replace(mode=stat.S_IFMT(was.mode) | stat.S_IMODE(mode)))
+        else:
+            os.chmod(target, stat.S_IMODE(mode))
+
+    def clear_setid(self, node: Node) -> None:
+        """What file_remove_privs() does on a local disk, which lets a server with CAP_FSETID keep the bits."""
+        mode = self.mode_of(node)
+        kill = stat.S_ISUID | (stat.S_ISGID if mode & stat.S_IXGRP else 0)
+        if stat.S_ISREG(mode) and mode & kill:
+            self.set_mode(node, mode & ~kill)
+
+    def _overridden(self, node: Node) -> Override | None:
+        """The override to change instead of the inode; None where the inode has it all."""
+        if node.override is None and self.upper.overrides:
+            status = self.upper.stat(node)
+            return None if stat.S_ISLNK(status.st_mode) else override.of(status)
+        return node.override
+
+    def _override(self, node: Node, new: Override) -> None:
+        target, follow = self.upper.target(node)
+        override.write(target, new, follow)
+        node.override = new
+
+    # What is made.
+
+    def override_for(self, mode: int, owner: tuple[int, int] | None, rdev: int = 0) -> Override | None:
+        """The override that something new needs; None where the inode can have it all. `rdev` as st_rdev."""
+        if not self.upper.overrides and not (stat.S_ISCHR(mode) and not rdev):
+            return None
+        uid, gid = owner or (os.geteuid(), os.getegid())
+        return Override(uid, gid, mode, rdev)
+
+    def host_mode(self, mode: int) -> int:
+        """The permission bits to make a file or directory with."""
+        return override.host_mode(mode) if self.upper.overrides else stat.S_IMODE(mode)
+
+    def make_special(self, dir_fd: int, name: bytes, mode: int, rdev: int) -> None:
+        """A fifo, socket or device, or the empty file that stands in for it."""
+        if self.override_for(mode, None, rdev) is None:
+            os.mknod(name, mode, rdev, dir_fd=dir_fd)
+        else:
+            self.make_stand_in(dir_fd, name)
+
+    def make_symlink(self, dir_fd: int, name: bytes, target: bytes) -> None:
+        """A symbolic link, or the file with its target as content that stands in for it."""
+        if self.upper.overrides:
+            self.make_stand_in(dir_fd, name, target)
+        else:
+            os.symlink(target, name, dir_fd=dir_fd)
+
+    @staticmethod
+    def make_stand_in(dir_fd: int, name: bytes, content: bytes = b"") -> None:
+        """A regular file that an override makes something else."""
+        fd = os.open(name, _NEW_FILE, 0o600, dir_fd=dir_fd)
+        try:
+            if os.write(fd, content) < len(content):
+                raise error(errno.ENOSPC, name)
+        finally:
+            os.close(fd)
+
+
+def override_of(attr: wire.Attr, owner: tuple[int, int] | None) -> Override:
+    """The override that keeps the attributes of a node of the tree."""
+    uid, gid = owner or (os.geteuid(), os.getegid())
+    return Override(uid, gid, attr.mode, os.makedev(*wire.decode_rdev(attr.rdev)))
