@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import traceback
@@ -55,6 +56,7 @@ class Mounted:
             os.dup2(log, 1)
             os.dup2(log, 2)
             os.setsid()
+            logging.basicConfig(filename=self._log, force=True)  # the collector of the tests would keep it to itself
             upper, work = os.fsencode(self.upper), os.fsencode(self.work)
             union = open_union(self._open_tree(), upper, work, overrides=self._overrides)
             if os.geteuid() == 0:
@@ -73,6 +75,12 @@ class Mounted:
         """Make the kernel forget all names and files that are not in use, as it does when memory is short."""
         # Remounting shrinks the file system's dentry cache (reconfigure_super() in fs/super.c). Root only.
         syscalls.mount(b"ufs", os.fsencode(self.target), b"fuse.ufs", _MS_REMOUNT, b"")
+
+    def take_log(self) -> str:
+        """What the server said so far, for a test that expects something; `unmount` then asks for no more of it."""
+        text = self._log.read_text()
+        os.truncate(self._log, 0)
+        return text
 
     def unmount(self) -> None:
         """Unmount and wait for the server, which must have had nothing to complain about."""

@@ -37,7 +37,7 @@ def serve(union: Union, fd: int, ready: Callable[[], None] | None) -> None:
 
 
 def _errno(method: _Method) -> _Method:
-    """The one place where `OSError` becomes what pyfuse3 answers with."""
+    """The one place where an exception becomes what pyfuse3 answers with; it would end the server otherwise."""
 
     @functools.wraps(method)
     async def call(*args: Any) -> Any:
@@ -45,6 +45,13 @@ def _errno(method: _Method) -> _Method:
             return await method(*args)
         except OSError as error:
             raise pyfuse3.FUSEError(error.errno or errno.EIO) from error
+        except pyfuse3.FUSEError:
+            raise
+        except Exception as error:  # whatever it is, the mount has to live on
+            import logging
+
+            logging.getLogger(__name__).exception("in %s%r", method.__name__, args[1:3])
+            raise pyfuse3.FUSEError(errno.EIO) from error
 
     return cast(_Method, call)
 

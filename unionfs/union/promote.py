@@ -55,6 +55,8 @@ class Job:
             copy_runs(self.runs, self.fd)
         except OSError as failure:
             self.error = failure
+        except Exception:  # noqa: BLE001 (whatever it is, nothing of this copy may be published)
+            self.error = self._unforeseen()
         finally:
             for source in {source for source, _, _ in self.runs if source >= 0}:
                 os.close(source)
@@ -65,6 +67,14 @@ class Job:
             self._union.finish(self)
         except OSError as failure:
             self.error = failure
+        except Exception:  # noqa: BLE001 (who waits for it must be answered)
+            self.error = self._unforeseen()
+
+    def _unforeseen(self) -> OSError:
+        import logging
+
+        logging.getLogger(__name__).exception("copying up node %d", self.id)
+        return error(errno.EIO)
 
 
 def copy_runs(runs: list[tuple[int, int, int]], target: int) -> None:
@@ -139,17 +149,16 @@ class Promotion(Attributes):
         temporary = self.upper.temporary()
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(temporary, flags, 0o600, dir_fd=self.upper.work)
-        if size > COPY_INLINE:
-            runs = _own(runs)
-            job = self.jobs[id] = Job(self, id, temporary, fd, runs)
-            raise Busy(job)
         try:
-            copy_runs(runs, fd)
-            return self._complete(id, attr, temporary, fd)
+            if size <= COPY_INLINE:
+                copy_runs(runs, fd)
+                return self._complete(id, attr, temporary, fd)
+            job = self.jobs[id] = Job(self, id, temporary, fd, _own(runs))
         except BaseException:
             os.close(fd)
             self.upper.discard_if_there(temporary)
             raise
+        raise Busy(job)
 
     def finish(self, job: Job) -> None:
         """Publish what a job copied; on any failure nothing of it stays."""
@@ -351,5 +360,13 @@ class Promotion(Attributes):
 
 def _own(runs: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
     """The same runs with descriptors of their own, one for each borrowed one."""
-    copies = {fd: os.dup(fd) for fd in {fd for fd, _, _ in runs if fd >= 0}}
+    copies: dict[int, int] = {}
+    try:
+        for fd, _, _ in runs:
+            if fd >= 0 and fd not in copies:
+                copies[fd] = os.dup(fd)
+    except BaseException:
+        for copy in copies.values():
+            os.close(copy)
+        raise
     return [(copies.get(fd, -1), offset, length) for fd, offset, length in runs]
