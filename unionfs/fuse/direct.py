@@ -84,7 +84,7 @@ class Direct:
                     self._patience.paid()
                 return length or -1
         except OSError as error:
-            if error.errno == errno.ENODEV:
+            if error.errno in (errno.ENODEV, errno.ECONNABORTED):  # unmounted, or aborted through fusectl
                 return -1
             if error.errno != errno.ENOENT:  # the request was interrupted before it could be read
                 raise

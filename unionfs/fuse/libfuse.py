@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar, cast
@@ -28,12 +29,20 @@ _Method = TypeVar("_Method", bound=Callable[..., Awaitable[Any]])
 
 def serve(union: Union, fd: int, ready: Callable[[], None] | None) -> None:
     """Answer on a mounted /dev/fuse until it is unmounted."""
+    logging.getLogger("pyfuse3").addFilter(_matters)
     # libfuse takes a descriptor that is mounted already by this name (fuse_mnt_parse_fuse_fd()). It closes it.
     pyfuse3.init(Operations(union, ready), f"/dev/fd/{os.dup(fd)}", set())
     try:
         trio.run(pyfuse3.main)
+    except* ConnectionAbortedError:  # the connection was cut while a request was read: the end of the mount
+        pass
     finally:
         pyfuse3.close(unmount=False)
+
+
+def _matters(record: logging.LogRecord) -> bool:
+    """ENOENT for an answer: interrupted or unmounted meanwhile, nobody waits for it (fuse_dev_do_write())."""
+    return not record.getMessage().endswith(f"failed with {os.strerror(errno.ENOENT)}")
 
 
 def _errno(method: _Method) -> _Method:
@@ -48,8 +57,6 @@ def _errno(method: _Method) -> _Method:
         except pyfuse3.FUSEError:
             raise
         except Exception as error:  # whatever it is, the mount has to live on
-            import logging
-
             logging.getLogger(__name__).exception("in %s%r", method.__name__, args[1:3])
             raise pyfuse3.FUSEError(errno.EIO) from error
 
