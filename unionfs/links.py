@@ -10,11 +10,17 @@ For them the work directory's `origins/` has a further hard link to the promoted
 ``<st_ino>.<left>``: the number that the mount shows, and how many names of the tree still lead to the tree's
 file. So ``st_nlink`` as shown is the upper's, less this link, plus `left`. The kernel's overlayfs has its
 index directory and ``overlay.nlink`` for the same (Documentation/filesystems/overlayfs.rst, "Index").
+
+A name of the tree is taken over by giving the file that name in the upper, which cannot be one step with changing
+`left`. While that is under way the record is called ``<st_ino>.<left>.<nlink>``, with the count of the upper before
+(0 where the record is new): after a crash a higher one says that the name was given.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from unionfs.nodes import Node
 from unionfs.upper import Upper
@@ -27,11 +33,23 @@ class Links:
         self._upper = upper
         self._left: dict[int, int] = {}  # st_ino as shown -> names left
         self._shown: dict[int, int] = {}  # st_ino on the upper's file system -> st_ino as shown
-        with os.scandir(upper.origins) as entries:
-            for entry in entries:
-                shown, _, left = entry.name.partition(".")
-                self._left[int(shown)] = int(left)
-                self._shown[entry.inode()] = int(shown)
+        for name in os.listdir(upper.origins):
+            self._read(os.fsencode(name))
+
+    def _read(self, name: bytes) -> None:
+        origins = self._upper.origins
+        ino, left, *before = map(int, name.split(b"."))
+        status = os.stat(name, dir_fd=origins, follow_symlinks=False)
+        if before:
+            left -= status.st_nlink > max(1, before[0])
+        # Its promotion was not finished, or its last name went: no name leads to it.
+        if status.st_nlink == 1 and (before == [0] or not left):
+            os.unlink(name, dir_fd=origins)
+            return
+        if before:
+            os.rename(name, _name(ino, left), src_dir_fd=origins, dst_dir_fd=origins)
+        self._left[ino] = left
+        self._shown[status.st_ino] = ino
 
     def __contains__(self, ino: int) -> bool:
         """Whether a file of the tree, by the number it shows, is promoted and recorded."""
@@ -53,20 +71,39 @@ class Links:
         """How many names of the tree still lead to the tree's file."""
         return self._left[ino]
 
-    def record(self, temporary: bytes, ino: int, left: int) -> None:
-        """Record a promoted file that still lies in the work directory, before it gets its place."""
+    @contextmanager
+    def record(self, temporary: bytes, ino: int, links: int) -> Iterator[None]:
+        """Record a promoted file of so many links that still lies in the work directory; it gets its place inside."""
         upper = self._upper
-        os.link(temporary, _name(ino, left), src_dir_fd=upper.work, dst_dir_fd=upper.origins, follow_symlinks=False)
-        self._left[ino] = left
-        inode = os.stat(temporary, dir_fd=upper.work, follow_symlinks=False).st_ino
+        pending = _name(ino, links, 0)
+        os.link(temporary, pending, src_dir_fd=upper.work, dst_dir_fd=upper.origins, follow_symlinks=False)
+        try:
+            inode = os.stat(temporary, dir_fd=upper.work, follow_symlinks=False).st_ino
+            yield
+        except BaseException:
+            os.unlink(pending, dir_fd=upper.origins)
+            raise
+        self._rename(pending, _name(ino, links - 1))
+        self._left[ino] = links - 1
         self._shown[inode] = ino
 
-    def take_over(self, node: Node) -> None:
-        """One more name of the tree is hidden by the upper."""
+    @contextmanager
+    def take_over(self, node: Node, nlink: int) -> Iterator[None]:
+        """One more name of the tree is given to a file of the upper, inside; `nlink` is the upper's count before."""
         left = self._left[node.ino]
-        origins = self._upper.origins
-        os.rename(_name(node.ino, left), _name(node.ino, left - 1), src_dir_fd=origins, dst_dir_fd=origins)
+        pending = _name(node.ino, left, nlink)
+        self._rename(_name(node.ino, left), pending)
+        try:
+            yield
+        except BaseException:
+            self._rename(pending, _name(node.ino, left))
+            raise
+        self._rename(pending, _name(node.ino, left - 1))
         self._left[node.ino] = node.left = left - 1
+
+    def _rename(self, old: bytes, new: bytes) -> None:
+        origins = self._upper.origins
+        os.rename(old, new, src_dir_fd=origins, dst_dir_fd=origins)
 
     def remove(self, node: Node) -> None:
         """The file has no name left, or its only name in the upper is one that an origin mark serves."""
@@ -83,5 +120,5 @@ class Links:
         return os.open(_name(ino, self._left[ino]), flags, dir_fd=self._upper.origins)
 
 
-def _name(ino: int, left: int) -> bytes:
-    return b"%d.%d" % (ino, left)
+def _name(ino: int, left: int, before: int = -1) -> bytes:
+    return b"%d.%d.%d" % (ino, left, before) if before >= 0 else b"%d.%d" % (ino, left)

@@ -193,7 +193,8 @@ class Core:
         finally:
             os.close(own)
         row = 0
-        if not marks.opaque and not whiteout.is_marked(place, name):
+        # A mark beside a redirect belongs to a rename that was not finished: see `Renaming._rename`.
+        if not marks.opaque and (marks.redirect is not None or not whiteout.is_marked(place, name)):
             row = self._merged_with(directory, name, marks.redirect)
         id = row or next(self._ids)
         ino = self.tree_ino(row) if row else self.tree.foreign_ino(self.upper.device, status.st_ino)

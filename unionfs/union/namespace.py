@@ -139,10 +139,11 @@ class Namespace(Promotion):
         upper, directory = self.upper, place.directory
         owner = self._owner(directory, uid, gid)
         kept = self.override_for(mode, owner, rdev)
-        staged = place.over_mark or kept is not None
+        made_as = os.geteuid(), directory.gid if directory.gid >= 0 else os.getegid()
+        staged = place.over_mark or kept is not None or owner not in (None, made_as)
         dir_fd = upper.work if staged else upper.directory(directory)
         at = upper.temporary() if staged else place.name
-        acl = self.default_acl(directory) if place.over_mark else b""
+        acl = self.default_acl(directory) if staged else b""
         made = False
         try:
             if acl:
@@ -227,12 +228,12 @@ class Namespace(Promotion):
         node = self.promote(id)
         directory = self.promote_directory(parent)
         if self.names(directory).get(name) is None:
+            assert self.links is not None
             path, follow = self.upper.path(node)
-            os.link(path, name, dst_dir_fd=self.upper.directory(directory), follow_symlinks=follow)
+            with self.links.take_over(node, self.upper.stat(node).st_nlink):
+                os.link(path, name, dst_dir_fd=self.upper.directory(directory), follow_symlinks=follow)
             directory.set(name, node.id, in_tree=True)
             node.add_name(directory, name)
-            assert self.links is not None
-            self.links.take_over(node)
         return node
 
     # Removing.
@@ -243,10 +244,11 @@ class Namespace(Promotion):
         if node is None and wire.Attr.unpack(self.tree.attr(id)).nlink > 1:
             node = self.promote(id)  # The count of the other names has to be kept somewhere.
         directory = self.promote_directory(parent)
-        if node is None or self.names(directory).get(name) is None:
+        if node is None:
             self._hide(directory, name)
-            self.name_gone(id, node, directory, name, had_upper=False)
+            self.name_gone(id, node, directory, name)
             return
+        self.materialise(parent, name, id)
         self.keep(node, directory, name)
         self.recheck(directory, name)
         if directory.is_extra(name):
@@ -255,7 +257,7 @@ class Namespace(Promotion):
         else:
             self.upper.replace_by_whiteout(directory, name)
             directory.set(name, WHITEOUT, in_tree=True)
-        self.name_gone(id, node, directory, name, had_upper=True)
+        self.name_gone(id, node, directory, name)
 
     def rmdir(self, parent: int, name: bytes) -> None:
         """Remove a directory that shows no entries."""
@@ -274,7 +276,7 @@ class Namespace(Promotion):
             self.keep(node, directory, name)
             self.upper.exchange_for_whiteout(directory, name)
             directory.set(name, WHITEOUT, in_tree=True)
-        self.name_gone(id, node, directory, name, had_upper=node is not None)
+        self.name_gone(id, node, directory, name)
 
     def _hide(self, directory: Directory, name: bytes) -> None:
         self.upper.whiteouts.hide(self.upper.directory(directory), name)
@@ -285,7 +287,7 @@ class Namespace(Promotion):
         if node.where == (directory, name) and not node.others and node.fd < 0:
             self.upper.pin(node)
 
-    def name_gone(self, id: int, node: Node | None, directory: Directory, name: bytes, had_upper: bool) -> None:
+    def name_gone(self, id: int, node: Node | None, directory: Directory, name: bytes) -> None:
         """After a name went: what is known of the node is put right."""
         if node is None:
             removed = Node(id, 0, None)
@@ -297,8 +299,6 @@ class Namespace(Promotion):
         if node.left < 0:
             return
         assert self.links is not None
-        if not had_upper:
-            self.links.take_over(node)
         if self.upper.stat(node).st_nlink - 1 + node.left == 0:
             if node.fd < 0:
                 node.fd = self.links.open(node.ino)

@@ -186,6 +186,10 @@ class Promotion(Attributes):
     def _complete(self, id: int, attr: wire.Attr, temporary: bytes, fd: int) -> Node:
         """Owner, marks and times of a copied file, then its place. Owns `fd` when it returns."""
         place = self._place(id)
+        status = os.fstat(fd)
+        if status.st_size < attr.size:  # cut before it shows, so its time has to show that, too
+            seconds, nanoseconds = divmod(status.st_mtime_ns, 10**9)
+            attr = attr._replace(mtime=seconds, mtimensec=nanoseconds)
         mark = b"%d" % attr.ino if attr.nlink == 1 else None
         kept = self._kept(attr)
         marked = self._dress(temporary, attr, self.tree.xattrs(id), kept, fd=fd, origin=mark)
@@ -252,15 +256,11 @@ class Promotion(Attributes):
         node = Node(id, attr.ino, place)
         assert self.links is not None
         if recorded:
-            self.links.record(temporary, attr.ino, attr.nlink - 1)
-        try:
-            self._publish(temporary, *place)
-        except BaseException:
-            if recorded:
-                self.links.remove(node)
-            raise
-        if recorded:
+            with self.links.record(temporary, attr.ino, attr.nlink):
+                self._publish(temporary, *place)
             self.note_record(node)
+        else:
+            self._publish(temporary, *place)
         self._settle(node, kept)
         directory, name = place
         directory.set(name, id, in_tree=True)

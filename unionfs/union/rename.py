@@ -75,7 +75,7 @@ class Renaming(Namespace):
         (parent, name, id), (newparent, newname, replaced) = source, target
         node = self.materialise(parent, name, id)
         old, new = self.promote_directory(parent), self.promote_directory(newparent)
-        replaced_node = self._replaced(replaced)
+        replaced_node = self._replaced(newparent, newname, replaced)
         had_upper = self.names(new).get(newname) not in (None, WHITEOUT)
         known = self.names(new).get(newname)
         self.recheck(old, name)
@@ -93,7 +93,7 @@ class Renaming(Namespace):
         else:
             old.set(name, WHITEOUT, in_tree=True)
         if replaced:
-            self.name_gone(replaced, replaced_node, new, newname, had_upper)
+            self.name_gone(replaced, replaced_node, new, newname)
         new.set(newname, node.id, in_tree)
         node.add_name(new, newname)
         node.drop_name(old, name)
@@ -118,14 +118,14 @@ class Renaming(Namespace):
             upper.discard_if_there(device)
             raise
 
-    def _replaced(self, id: int) -> Node | None:
-        """The node that is replaced, promoted where its other names need that; None for the tree's or none."""
+    def _replaced(self, parent: int, name: bytes, id: int) -> Node | None:
+        """The node that is replaced, in the upper where its other names need that; None for the tree's or none."""
         if not id:
             return None
         node = self.nodes.get(id)
         attr = wire.Attr.unpack(self.attr(id))
-        if node is None and not stat.S_ISDIR(attr.mode) and attr.nlink > 1:
-            return self.promote(id)
+        if not stat.S_ISDIR(attr.mode) and (node is not None or attr.nlink > 1):
+            return self.materialise(parent, name, id)
         return node
 
     def _rename(self, node: Node, old: Directory, name: bytes, new: Directory, newname: bytes) -> None:
@@ -153,6 +153,7 @@ class Renaming(Namespace):
         temporary = upper.temporary()
         os.mkdir(temporary, 0o700, dir_fd=upper.work)
         try:
+            self._dress_like(temporary, directory)
             if in_tree:
                 # Not by the writer, whose other form is a file: then it would not be empty.
                 os.setxattr(whiteout.path(upper.work, temporary), "user.overlay.opaque", b"y")
@@ -160,6 +161,17 @@ class Renaming(Namespace):
             syscalls.renameat2(upper.work, temporary, place, name, syscalls.RENAME_EXCHANGE)
         finally:
             upper.discard(temporary)
+
+    def _dress_like(self, temporary: bytes, directory: Directory) -> None:
+        """Owner, mode and xattrs of a directory but for marks: what takes its place shows until it is replaced."""
+        target, source = whiteout.path(self.upper.work, temporary), self.upper.path(directory)[0]
+        status = os.stat(source)
+        if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
+            os.chown(target, status.st_uid, status.st_gid)
+        for name in os.listxattr(source):
+            if name == override.XATTR or not whiteout.is_hidden_xattr(os.fsencode(name)):
+                os.setxattr(target, name, os.getxattr(source, name))
+        os.chmod(target, stat.S_IMODE(status.st_mode))
 
     def _exchange(self, one: tuple[int, bytes, int], other: tuple[int, bytes, int]) -> None:
         (parent, name, id), (newparent, newname, newid) = one, other
