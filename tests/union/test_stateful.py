@@ -14,6 +14,7 @@ import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event, Lock, Thread
 from typing import Any
 
 import pytest
@@ -55,6 +56,8 @@ class Comparison(RuleBasedStateMachine):
     lower: Lower
     engine: str
     base: Path
+    pressed = False
+    """Whether the kernel is made to forget all the time, as when memory is short."""
     numbers = itertools.count()
 
     def __init__(self) -> None:
@@ -65,15 +68,27 @@ class Comparison(RuleBasedStateMachine):
         self.plain = self.place / "plain"
         self.merged = self.mounted.target
         self.open: dict[int, tuple[int, int]] = {}
+        self.pressure = Thread(target=self._press)
+        self.released, self.there = Event(), Lock()
         self.inodes: dict[int, int] = {}  # inode number in the plain directory -> on the mount
 
     @initialize()
     def begin(self) -> None:
         build_plain(self.plain)
         self.mounted.mount()
+        if self.pressed:
+            self.pressure.start()
+
+    def _press(self) -> None:
+        while not self.released.wait(0.02):
+            with self.there:
+                self.mounted.forget()
 
     def teardown(self) -> None:
         self._close_all()
+        self.released.set()
+        if self.pressure.is_alive():
+            self.pressure.join()
         self.mounted.unmount()
         shutil.rmtree(self.place)
 
@@ -321,8 +336,9 @@ class Comparison(RuleBasedStateMachine):
     @rule()
     def remount(self) -> None:
         self._close_all()
-        self.mounted.unmount()
-        self.mounted.mount()
+        with self.there:
+            self.mounted.unmount()
+            self.mounted.mount()
         self._numbers_may_change()
 
     def _numbers_may_change(self) -> None:
@@ -344,6 +360,16 @@ def _is_fifo(path: Path) -> bool:
     return stat.S_ISFIFO(path.stat().st_mode)
 
 
+@pytest.mark.only_root  # makes the kernel forget by remounting
+@pytest.mark.parametrize("lower", LOWERS)
+def test_they_do_the_same_while_caches_are_dropped(tmp_path: Path, lower: str) -> None:
+    class Machine(Comparison):
+        pressed = True
+
+    Machine.lower, Machine.engine, Machine.base = Lower(tmp_path / "lower", lower), "direct", tmp_path
+    run_state_machine_as_test(Machine, settings=_settings(EXAMPLES or 12))
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("lower", LOWERS)
 def test_mount_and_plain_directory_do_the_same(tmp_path: Path, lower: str, engine: str) -> None:
@@ -351,16 +377,17 @@ def test_mount_and_plain_directory_do_the_same(tmp_path: Path, lower: str, engin
         pass
 
     Machine.lower, Machine.engine, Machine.base = Lower(tmp_path / "lower", lower), engine, tmp_path
-    run_state_machine_as_test(
-        Machine,
-        settings=settings(
-            max_examples=EXAMPLES or (40 if engine == "direct" else 15),
-            stateful_step_count=60 if EXAMPLES else 40,
-            derandomize=not EXAMPLES,
-            database=None,
-            deadline=None,
-            phases=[Phase.generate, Phase.shrink],
-            suppress_health_check=list(HealthCheck),
-            print_blob=True,
-        ),
+    run_state_machine_as_test(Machine, settings=_settings(EXAMPLES or (40 if engine == "direct" else 15)))
+
+
+def _settings(examples: int) -> settings:
+    return settings(
+        max_examples=examples,
+        stateful_step_count=60 if EXAMPLES else 40,
+        derandomize=not EXAMPLES,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+        print_blob=True,
     )
