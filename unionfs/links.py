@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from unionfs.nodes import Node
+from unionfs.tidying import tidying
 from unionfs.upper import Upper
 
 
@@ -33,6 +34,7 @@ class Links:
         self._upper = upper
         self._left: dict[int, int] = {}  # st_ino as shown -> names left
         self._shown: dict[int, int] = {}  # st_ino on the upper's file system -> st_ino as shown
+        self._unsettled: dict[int, bytes] = {}  # st_ino as shown -> name of the record, where it is a pending one
         for name in os.listdir(upper.origins):
             self._read(os.fsencode(name))
 
@@ -76,30 +78,54 @@ class Links:
         """Record a promoted file of so many links that still lies in the work directory; it gets its place inside."""
         upper = self._upper
         pending = _name(ino, links, 0)
-        os.link(temporary, pending, src_dir_fd=upper.work, dst_dir_fd=upper.origins, follow_symlinks=False)
+        self._begin(temporary, pending)
         try:
             inode = os.stat(temporary, dir_fd=upper.work, follow_symlinks=False).st_ino
             yield
         except BaseException:
-            os.unlink(pending, dir_fd=upper.origins)
+            with tidying("removing a record of hard links"):
+                os.unlink(pending, dir_fd=upper.origins)
             raise
-        self._rename(pending, _name(ino, links - 1))
-        self._left[ino] = links - 1
+        self._taken_over(ino, links - 1, pending)
         self._shown[inode] = ino
+
+    def _begin(self, temporary: bytes, pending: bytes) -> None:
+        work, origins = self._upper.work, self._upper.origins
+        try:
+            os.link(temporary, pending, src_dir_fd=work, dst_dir_fd=origins, follow_symlinks=False)
+        except FileExistsError:  # from a promotion that failed and could not remove it
+            os.unlink(pending, dir_fd=origins)
+            os.link(temporary, pending, src_dir_fd=work, dst_dir_fd=origins, follow_symlinks=False)
 
     @contextmanager
     def take_over(self, node: Node, nlink: int) -> Iterator[None]:
         """One more name of the tree is given to a file of the upper, inside; `nlink` is the upper's count before."""
         left = self._left[node.ino]
         pending = _name(node.ino, left, nlink)
-        self._rename(_name(node.ino, left), pending)
+        self._rename(self._record(node.ino), pending)
         try:
             yield
         except BaseException:
-            self._rename(pending, _name(node.ino, left))
+            self._taken_over(node.ino, left, pending)
             raise
-        self._rename(pending, _name(node.ino, left - 1))
-        self._left[node.ino] = node.left = left - 1
+        self._taken_over(node.ino, left - 1, pending)
+        node.left = left - 1
+
+    def _taken_over(self, ino: int, left: int, pending: bytes) -> None:
+        self._left[ino] = left
+        self._unsettled[ino] = pending
+        with tidying("settling a record of hard links"):
+            self.settle(ino)
+
+    def settle(self, ino: int) -> None:
+        """Give a record its final name. One that is pending counts right until a name of its file goes."""
+        pending = self._unsettled.get(ino)
+        if pending is not None:
+            self._rename(pending, _name(ino, self._left[ino]))
+            del self._unsettled[ino]
+
+    def _record(self, ino: int) -> bytes:
+        return self._unsettled.get(ino) or _name(ino, self._left[ino])
 
     def _rename(self, old: bytes, new: bytes) -> None:
         origins = self._upper.origins
@@ -107,17 +133,18 @@ class Links:
 
     def remove(self, node: Node) -> None:
         """The file has no name left, or its only name in the upper is one that an origin mark serves."""
-        left = self._left.pop(node.ino)
-        name = _name(node.ino, left)
+        name = self._record(node.ino)
         inode = os.stat(name, dir_fd=self._upper.origins, follow_symlinks=False).st_ino
-        os.unlink(name, dir_fd=self._upper.origins)
-        del self._shown[inode]
+        with tidying("removing a record of hard links"):
+            os.unlink(name, dir_fd=self._upper.origins)
+        del self._left[node.ino], self._shown[inode]
+        self._unsettled.pop(node.ino, None)
         node.left = -1
 
     def open(self, ino: int) -> int:
         """An O_PATH descriptor of a recorded file."""
         flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-        return os.open(_name(ino, self._left[ino]), flags, dir_fd=self._upper.origins)
+        return os.open(self._record(ino), flags, dir_fd=self._upper.origins)
 
 
 def _name(ino: int, left: int, before: int = -1) -> bytes:

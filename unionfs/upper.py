@@ -17,12 +17,13 @@ import fcntl
 import itertools
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from unionfs import override, syscalls, whiteout
 from unionfs.descriptors import Descriptors, raise_limit
 from unionfs.nodes import Directory, Node
 from unionfs.override import Override
+from unionfs.tidying import tidying
 
 ORIGIN = "user.ufs.origin"
 """On a file of the upper: the decimal st_ino of the file of the tree that it stands for."""
@@ -209,10 +210,15 @@ class Upper:
         if over_mark and whiteout.exists(place, name):
             # A directory cannot be renamed over a device, so the two change places in one step.
             syscalls.renameat2(self.work, temporary, place, name, syscalls.RENAME_EXCHANGE)
-            os.unlink(temporary, dir_fd=self.work)
+            self.discard(temporary)
             return
         syscalls.renameat2(self.work, temporary, place, name, syscalls.RENAME_NOREPLACE)
         if over_mark:
+            self.reveal_file(place, name)
+
+    def reveal_file(self, place: int, name: bytes) -> None:
+        """Remove ``.wh.NAME`` where NAME has taken its place and counts already."""
+        with tidying("removing the whiteout of a new name"):
             self.whiteouts.reveal_file(place, name)
 
     def make_below_acl(self, acl: bytes, name: bytes, make: Callable[[int, bytes], None]) -> None:
@@ -232,7 +238,8 @@ class Upper:
 
     def discard(self, temporary: bytes) -> None:
         """Remove something from the work directory, whatever it is. Nothing there needs an order."""
-        _remove_tree(self.work, temporary)
+        with tidying("removing a temporary"):
+            _remove_tree(self.work, temporary)
 
     def discard_if_there(self, temporary: bytes) -> None:
         """The same on the way out of a failure, when it may not have been made or have been published."""
@@ -260,8 +267,8 @@ class Upper:
         """The same for what is no directory, which a rename can replace."""
         place = self.directory(directory)
         if not self.whiteouts.devices:
-            self.whiteouts.hide(place, name)
-            os.unlink(name, dir_fd=place)
+            with self._hidden_after(place, name):
+                os.unlink(name, dir_fd=place)
             return
         temporary = self.temporary()
         self.whiteouts.hide(self.work, temporary)
@@ -272,9 +279,18 @@ class Upper:
         if leave and self.whiteouts.devices:
             syscalls.renameat2(old, name, new, newname, syscalls.RENAME_WHITEOUT)
             return
-        if leave:
-            self.whiteouts.hide(old, name)
-        os.rename(name, newname, src_dir_fd=old, dst_dir_fd=new)
+        with self._hidden_after(old, name) if leave else contextlib.nullcontext():
+            os.rename(name, newname, src_dir_fd=old, dst_dir_fd=new)
+
+    @contextlib.contextmanager
+    def _hidden_after(self, place: int, name: bytes) -> Iterator[None]:
+        """Inside, a name goes, whose ``.wh.NAME`` is written before and counts from then on."""
+        self.whiteouts.hide(place, name)
+        try:
+            yield
+        except BaseException:
+            self.reveal_file(place, name)
+            raise
 
     def exchange_for_whiteout(self, directory: Directory, name: bytes) -> None:
         """Put a whiteout where something of the upper is, in one step, and remove that."""
@@ -284,8 +300,8 @@ class Upper:
             self.whiteouts.hide(self.work, temporary)
             syscalls.renameat2(self.work, temporary, place, name, syscalls.RENAME_EXCHANGE)
         else:
-            self.whiteouts.hide(place, name)
-            os.rename(name, temporary, src_dir_fd=place, dst_dir_fd=self.work)
+            with self._hidden_after(place, name):
+                os.rename(name, temporary, src_dir_fd=place, dst_dir_fd=self.work)
         self.discard(temporary)
 
     # Marks.

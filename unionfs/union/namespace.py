@@ -284,6 +284,9 @@ class Namespace(Promotion):
 
     def keep(self, node: Node, directory: Directory, name: bytes) -> None:
         """Before a name goes: if it is the only known one, a descriptor keeps the node reachable."""
+        if node.left >= 0:
+            assert self.links is not None
+            self.links.settle(node.ino)
         if node.where == (directory, name) and not node.others and node.fd < 0:
             self.upper.pin(node)
 

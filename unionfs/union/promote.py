@@ -17,6 +17,7 @@ from unionfs import copying, override
 from unionfs.fuse import wire
 from unionfs.nodes import Directory, Node
 from unionfs.override import Override
+from unionfs.tidying import tidying
 from unionfs.tree import ROOT
 from unionfs.union.attributes import Attributes, override_of
 from unionfs.union.core import error
@@ -93,11 +94,15 @@ def copy_runs(runs: list[tuple[int, int, int]], target: int) -> None:
 class Promotion(Attributes):
     """The read side with promotion."""
 
+    def is_lower(self, id: int) -> bool:
+        """Whether the tree answers for a node: it has no file or directory in the upper."""
+        node = self.nodes.get(id)
+        return node is None or node.lower
+
     def promote(self, id: int, keep: int | None = None) -> Node:
         """The node in the upper, promoted if it was not. `keep`: only so many bytes of its data matter."""
-        node = self.nodes.get(id)
-        if node is not None and not node.lower:
-            return node
+        if not self.is_lower(id):
+            return self.nodes[id]
         attr = wire.Attr.unpack(self.tree.attr(id))
         if stat.S_ISDIR(attr.mode):
             return self.promote_directory(id)
@@ -231,7 +236,9 @@ class Promotion(Attributes):
         rdev = os.makedev(*wire.decode_rdev(attr.rdev))
         try:
             self.make_special(work, temporary, stat.S_IFMT(attr.mode) | 0o600, rdev)
-        except PermissionError:  # a device, which only real root may make (mknod(2))
+        except OSError as failure:
+            if failure.errno != errno.EPERM:  # a device, which only real root may make (mknod(2))
+                raise
             self.make_stand_in(work, temporary)
             return override_of(attr, self._stored_owner(attr))
         return self._kept(attr)
@@ -309,7 +316,8 @@ class Promotion(Attributes):
         where = b"/proc/self/fd/%d" % upper.directory(directory)
         before = os.stat(where)
         upper.publish(temporary, directory, name, over_mark=False)
-        os.utime(where, ns=(before.st_atime_ns, before.st_mtime_ns))
+        with tidying("setting the times of a directory back"):
+            os.utime(where, ns=(before.st_atime_ns, before.st_mtime_ns))
 
     def _dress(
         self,

@@ -15,6 +15,7 @@ from unionfs import override, syscalls, whiteout
 from unionfs.fuse import wire
 from unionfs.nodes import WHITEOUT, Directory, Node
 from unionfs.override import Override
+from unionfs.tidying import tidying
 from unionfs.tree import ROOT
 from unionfs.union.core import check_new_name, error
 from unionfs.union.namespace import Namespace
@@ -87,11 +88,10 @@ class Renaming(Namespace):
             self.keep(replaced_node, new, newname)
             if isinstance(replaced_node, Directory):
                 self._empty(replaced_node, new, newname, in_tree)
-        self._rename(node, old, name, new, newname)
-        if old.is_extra(name):
-            old.drop(name)
+        if self._rename(node, old, name, new, newname):
+            old.set(name, WHITEOUT, in_tree=not old.is_extra(name))
         else:
-            old.set(name, WHITEOUT, in_tree=True)
+            old.drop(name)
         if replaced:
             self.name_gone(replaced, replaced_node, new, newname)
         new.set(newname, node.id, in_tree)
@@ -128,8 +128,8 @@ class Renaming(Namespace):
             return self.materialise(parent, name, id)
         return node
 
-    def _rename(self, node: Node, old: Directory, name: bytes, new: Directory, newname: bytes) -> None:
-        """The move itself, leaving a whiteout where the tree would show through."""
+    def _rename(self, node: Node, old: Directory, name: bytes, new: Directory, newname: bytes) -> bool:
+        """The move itself, leaving a whiteout where the tree would show through; says whether one is there now."""
         upper = self.upper
         old_fd, new_fd = upper.directory(old), upper.directory(new)
         old_fd = upper.directory(old)  # The second may have pushed the first out, if it had to be reopened.
@@ -139,11 +139,14 @@ class Renaming(Namespace):
             # A directory cannot be renamed over a device: they change places.
             syscalls.renameat2(old_fd, name, new_fd, newname, syscalls.RENAME_EXCHANGE)
             if not leave:
-                os.unlink(name, dir_fd=old_fd)
-            return
+                with tidying("removing a whiteout that hides nothing"):
+                    os.unlink(name, dir_fd=old_fd)
+                    return False
+            return True
         upper.rename_leaving(old_fd, name, new_fd, newname, leave)
         if over_mark:
-            upper.whiteouts.reveal_file(new_fd, newname)
+            upper.reveal_file(new_fd, newname)
+        return leave
 
     def _empty(self, directory: Directory, parent: Directory, name: bytes, in_tree: bool) -> None:
         """Let a directory that shows no entries be empty on disk too, so that it can be replaced."""
@@ -203,9 +206,9 @@ class Renaming(Namespace):
         try:
             self.upper.set_mark(directory, REDIRECT, self._tree_path(directory.lower_dir))
         except OSError as failure:
-            # Without xattrs, or with no room for one, there is no redirect: mv(1) then copies, as it does
+            # Without xattrs, or with too long a one, there is no redirect: mv(1) then copies, as it does
             # between file systems, and as the kernel's overlayfs makes it (redirect_dir=off).
-            if failure.errno in (errno.EOPNOTSUPP, errno.ENOSPC, errno.E2BIG, errno.ERANGE):
+            if failure.errno in (errno.EOPNOTSUPP, errno.E2BIG, errno.ERANGE):
                 raise error(errno.EXDEV) from failure
             raise
 

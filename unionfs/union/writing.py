@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from unionfs import copying, syscalls
+from unionfs.fuse import wire
 from unionfs.fuse.wire import Fattr
 from unionfs.nodes import Directory, Node
 from unionfs.union.core import error
@@ -48,9 +49,11 @@ class Writing(Promotion):
     def setattr(self, id: int, change: SetAttr) -> bytes | memoryview:
         """Change attributes; answers with all of them as they are then."""
         valid = change.valid
-        node = self.promote(id, keep=change.size if valid & Fattr.SIZE else None)
-        if valid & Fattr.SIZE:
-            os.ftruncate(self.upper.file(node), change.size)
+        size = change.size if valid & Fattr.SIZE else None
+        cut = size is not None and self.is_lower(id) and size < wire.Attr.unpack(self.tree.attr(id)).size
+        node = self.promote(id, keep=size)
+        if size is not None and not cut:  # a promotion that cuts has done it
+            os.ftruncate(self.upper.file(node), size)
         if valid & (Fattr.UID | Fattr.GID):
             uid = change.uid if valid & Fattr.UID else -1
             self.set_owner(node, uid, change.gid if valid & Fattr.GID else -1)
