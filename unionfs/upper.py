@@ -19,7 +19,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 
-from unionfs import override, syscalls, whiteout
+from unionfs import acl, override, syscalls, whiteout
 from unionfs.descriptors import Descriptors, raise_limit
 from unionfs.nodes import Directory, Node
 from unionfs.override import Override
@@ -221,14 +221,14 @@ class Upper:
         with tidying("removing the whiteout of a new name"):
             self.whiteouts.reveal_file(place, name)
 
-    def make_below_acl(self, acl: bytes, name: bytes, make: Callable[[int, bytes], None]) -> None:
+    def make_below_acl(self, default: bytes, name: bytes, make: Callable[[int, bytes], None]) -> None:
         """Call `make` for a temporary where it inherits a default ACL, which the work directory does not have."""
         nest = self.temporary()
         os.mkdir(nest, 0o700, dir_fd=self.work)
         try:
             fd = os.open(nest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.work)
             try:
-                os.setxattr(fd, "system.posix_acl_default", acl)
+                os.setxattr(fd, acl.DEFAULT, default)
                 make(fd, name)
                 os.rename(name, name, src_dir_fd=fd, dst_dir_fd=self.work)
             finally:
@@ -306,7 +306,7 @@ class Upper:
 
     # Marks.
 
-    def get_mark(self, node: Node, mark: str) -> bytes | None:
+    def get_mark(self, node: Node, mark: str | bytes) -> bytes | None:
         """An xattr of a node, None where it has none or may have none."""
         path, follow = self.path(node)
         try:

@@ -76,6 +76,28 @@ def test_mapped_owners(root_user: User, place: Path, engine: str) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("named", [5, 65534])
+def test_ids_in_acls_are_mapped_as_owners_are(root_user: User, place: Path, named: int) -> None:
+    """The kernel refuses all access to a file with an ACL that has an id which it cannot map."""
+    of_upper = {5: 100004, 65534: 12}[named]  # no range covers 12
+    subprocess.run(["setfacl", "-m", f"u:{of_upper}:r,g:{of_upper}:rw", place / "lower/mine"], check=True)
+    maps = "uidmapping=0:1000:1:1:100000:65533,gidmapping=0:1000:1:1:100000:65533"
+    with mounted(root_user, place, "ufs-mount", "-o", options(maps)) as root:
+        assert {f"user:{named}:r--", f"group:{named}:rw-"} <= acl_of(root / "mine")
+        subprocess.run(["setfacl", "-m", "u:9:rwx", root / "mine"], check=named == 5)
+        subprocess.run(["setfacl", "-m", "d:g:7:r", root / "d"], check=True)
+        (root / "d/new").touch()
+        assert "group:7:r--" in acl_of(root / "d/new")
+    if named == 5:
+        assert {"user:100004:r--", "user:100008:rwx", "group:100004:rw-"} <= acl_of(place / "up/mine")
+    assert "group:100006:r--" in acl_of(place / "up/d/new")
+
+
+def acl_of(path: Path) -> set[str]:
+    command = ["getfacl", "--numeric", "--absolute-names", "--no-effective", path]
+    return set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+
+
 @pytest.mark.parametrize(
     ("squash", "shown"),
     [("squash_to_root", (0, 0)), ("squash_to_uid=12,squash_to_gid=13", (12, 13)), ("squash_to_uid=12", (12, 0))],

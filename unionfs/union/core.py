@@ -13,7 +13,7 @@ import stat
 import struct
 from typing import TYPE_CHECKING
 
-from unionfs import override, ownership, upper, whiteout
+from unionfs import acl, override, ownership, upper, whiteout
 from unionfs.fuse import wire
 from unionfs.links import Links
 from unionfs.nodes import UNRESOLVED, WHITEOUT, Directory, Node
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 NAME_MAX = 255
 
-DEFAULT_ACL = "system.posix_acl_default"
 
 _NO_LINKS = struct.pack("<I", 0)
 _NLINK_OFFSET = 64  # of nlink in struct fuse_attr
@@ -319,7 +318,7 @@ class Core:
         if directory.default_acl is None and self.upper.overrides:
             directory.default_acl = b""
         elif directory.default_acl is None:
-            directory.default_acl = self.upper.get_mark(directory, DEFAULT_ACL) or b""
+            directory.default_acl = self.upper.get_mark(directory, acl.DEFAULT) or b""
         return directory.default_acl
 
     def masked(self, directory: Directory, mode: int, umask: int) -> int:

@@ -7,14 +7,13 @@ import os
 import stat
 from functools import cache
 
-from unionfs import override, whiteout
+from unionfs import acl, override, whiteout
 from unionfs.nodes import Directory, Node
-from unionfs.union.core import DEFAULT_ACL, error
+from unionfs.union.core import error
 from unionfs.union.promote import Promotion
 
 _CAP_SYS_ADMIN = 21
 _CAPABILITY = b"security.capability"
-_ACLS = (b"system.posix_acl_access", os.fsencode(DEFAULT_ACL))
 
 
 class Xattrs(Promotion):
@@ -24,6 +23,10 @@ class Xattrs(Promotion):
         """One value; ENODATA where there is none."""
         if whiteout.is_hidden_xattr(name):
             raise error(errno.ENODATA)
+        value = self._value(id, name)
+        return acl.shown(value, self.owners) if name in acl.NAMES else value
+
+    def _value(self, id: int, name: bytes) -> bytes:
         node = self.nodes.get(id)
         if node is None or node.lower:
             value = self.tree.xattrs(id).get(name)
@@ -38,7 +41,7 @@ class Xattrs(Promotion):
         except OSError as failure:
             node.bare = node.bare or (name == _CAPABILITY and failure.errno == errno.ENODATA)
             # The kernel takes every other errno for a reason to refuse access (fuse_get_acl()).
-            if name in _ACLS and failure.errno == errno.EOPNOTSUPP:
+            if name in acl.NAMES and failure.errno == errno.EOPNOTSUPP:
                 raise error(errno.ENODATA) from failure
             raise
 
@@ -57,8 +60,10 @@ class Xattrs(Promotion):
     def setxattr(self, id: int, name: bytes, value: bytes, flags: int, kill_setgid: bool = False) -> None:
         """Set one; flags are XATTR_CREATE and XATTR_REPLACE. `kill_setgid`: whoever sets this ACL loses that bit."""
         self._refuse_marks(name)
-        if name in _ACLS and self.upper.overrides:
-            raise error(errno.EOPNOTSUPP)  # it would have to agree with the mode on the host
+        if name in acl.NAMES:
+            if self.upper.overrides:
+                raise error(errno.EOPNOTSUPP)  # it would have to agree with the mode on the host
+            value = acl.stored(value, self.owners)
         node = self.promote(id)
         target, follow = self.upper.target(node)
         node.bare = node.bare and name != _CAPABILITY
@@ -83,7 +88,7 @@ class Xattrs(Promotion):
 
     @staticmethod
     def _acl_changed(node: Node, name: bytes) -> None:
-        if isinstance(node, Directory) and name == os.fsencode(DEFAULT_ACL):
+        if isinstance(node, Directory) and name == acl.DEFAULT:
             node.default_acl = None
 
     @staticmethod
