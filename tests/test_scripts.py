@@ -66,7 +66,7 @@ def test_setup_names_what_it_cannot_install(tmp_path: Path) -> None:
     assert "fuse3 uidmap" in last
 
 
-@pytest.mark.parametrize("name", ["setup", "demo", "test"])
+@pytest.mark.parametrize("name", ["setup", "demo", "test", "bench"])
 def test_scripts_are_executable_bash(name: str) -> None:
     path = CHECKOUT / "script" / name
     assert os.access(path, os.X_OK)

@@ -1,0 +1,1 @@
+"""Every workload on every subject, alternating in one run: `script/bench`; see ../README.md."""
