@@ -18,12 +18,15 @@ from unionfs.serve import ENGINES
 
 SYSTEMS = ["plain", *(f"{lower}-{engine}" for lower in LOWERS for engine in ENGINES)]
 
+OVERRIDDEN = [f"{name}-overrides" for name in SYSTEMS if name.endswith("-direct")]
+"""The same with owners and modes in ``user.containers.override_stat``."""
+
 
 class System:
     """A directory with the content in it, and whether it is a mount that can be mounted anew."""
 
     def __init__(self, name: str, root: Path, mounted: Mounted | None) -> None:
-        self.engine = name.rpartition("-")[2]
+        self.engine = "" if mounted is None else name.split("-")[1]
         self.root = root
         self.mounted = mounted
 
@@ -40,7 +43,8 @@ def system(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[System]:
         build_plain(tmp_path / "plain")
         yield System(name, tmp_path / "plain", None)
         return
-    mounted = Mounted(tmp_path, Lower(tmp_path / "lower", name.partition("-")[0]).open, name.partition("-")[2])
+    lower, engine, *overrides = name.split("-")
+    mounted = Mounted(tmp_path, Lower(tmp_path / "lower", lower).open, engine, overrides=bool(overrides))
     mounted.mount()
     try:
         yield System(name, mounted.target, mounted)

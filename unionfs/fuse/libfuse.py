@@ -218,7 +218,8 @@ class Operations(pyfuse3.Operations):
     @_errno
     async def open(self, inode: InodeT, flags: int, ctx: RequestContext) -> FileInfo:
         if flags & os.O_TRUNC:  # libfuse asks for FUSE_ATOMIC_O_TRUNC: no SETATTR follows
-            await self._do(self._union.setattr, inode, SetAttr(Fattr.SIZE, size=0))
+            kill = Fattr.KILL_SUIDGID if ctx.uid else 0
+            await self._do(self._union.setattr, inode, SetAttr(Fattr.SIZE | kill, group=ctx.gid))
         return _handle(inode)
 
     @_errno

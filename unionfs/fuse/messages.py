@@ -117,7 +117,8 @@ class Messages:
         (
             valid, _, _, size, _, atime, mtime, _, atimensec, mtimensec, _, mode, _, new_uid, new_gid, _,
         ) = wire.SETATTR_IN.unpack_from(body)  # fmt: skip
-        change = SetAttr(valid, mode, new_uid, new_gid, size, atime * 10**9 + atimensec, mtime * 10**9 + mtimensec)
+        atime, mtime = atime * 10**9 + atimensec, mtime * 10**9 + mtimensec
+        change = SetAttr(valid, mode, new_uid, new_gid, size, atime, mtime, _unprivileged(uid, gid))
         return self._attr_head + self._union.setattr(node, change)
 
     def _readlink(self, node: int, body: memoryview, uid: int, gid: int) -> bytes:
@@ -173,7 +174,8 @@ class Messages:
         data = body[wire.WRITE_IN.size : wire.WRITE_IN.size + size]
         if len(data) != size:
             raise malformed()
-        written = self._union.write(node, _position(offset), data, bool(flags & wire.WRITE_KILL_SUIDGID))
+        kill_setid = gid if flags & wire.WRITE_KILL_SUIDGID else None
+        written = self._union.write(node, _position(offset), data, kill_setid)
         return wire.WRITE_OUT.pack(written, 0)
 
     def _statfs(self, node: int, body: memoryview, uid: int, gid: int) -> bytes:
@@ -227,7 +229,7 @@ class Messages:
 
     def _fallocate(self, node: int, body: memoryview, uid: int, gid: int) -> bytes:
         _, offset, length, mode, _ = wire.FALLOCATE_IN.unpack_from(body)
-        self._union.fallocate(node, mode, _position(offset), _position(length))
+        self._union.fallocate(node, mode, _position(offset), _position(length), _unprivileged(uid, gid))
         return b""
 
     def _lseek(self, node: int, body: memoryview, uid: int, gid: int) -> bytes:
@@ -248,8 +250,14 @@ class Messages:
     def _copy_file_range(self, node: int, body: memoryview, uid: int, gid: int) -> bytes:
         _, offset, target, _, target_offset, length, _ = wire.COPY_FILE_RANGE_IN.unpack_from(body)
         offset, target_offset = _position(offset), _position(target_offset)
-        copied = self._union.copy_file_range(node, offset, target, target_offset, min(length, 1 << 30))
+        length = min(length, 1 << 30)
+        copied = self._union.copy_file_range(node, offset, target, target_offset, length, _unprivileged(uid, gid))
         return wire.WRITE_OUT.pack(copied, 0)
+
+
+def _unprivileged(uid: int, gid: int) -> int | None:
+    """The group of a caller who may not keep set-id bits, where no flag says whether it has CAP_FSETID: root has."""
+    return gid if uid else None
 
 
 def _sized(value: bytes, size: int) -> bytes:

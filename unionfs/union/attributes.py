@@ -53,11 +53,18 @@ class Attributes(Reading):
         else:
             os.chmod(target, stat.S_IMODE(mode))
 
-    def clear_setid(self, node: Node) -> None:
-        """What file_remove_privs() does on a local disk, which lets a server with CAP_FSETID keep the bits."""
+    def clear_setid(self, node: Node, group: int | None) -> None:
+        """What file_remove_privs() does on a local disk, which lets a server with CAP_FSETID keep the bits.
+
+        `group` is the caller's own, None for root. Of its supplementary ones the kernel says nothing; they would count,
+        too, where set-group-ID comes without execution by the group (setattr_should_drop_sgid() in fs/attr.c).
+        """
         mode = self.mode_of(node)
-        kill = stat.S_ISUID | (stat.S_ISGID if mode & stat.S_IXGRP else 0)
-        if stat.S_ISREG(mode) and mode & kill:
+        if not stat.S_ISREG(mode) or not mode & (stat.S_ISUID | stat.S_ISGID):
+            return
+        keeps = not mode & stat.S_IXGRP and group in (None, wire.Attr.unpack(self.attr(node.id)).gid)
+        kill = stat.S_ISUID | (0 if keeps else stat.S_ISGID)
+        if mode & kill:
             self.set_mode(node, mode & ~kill)
 
     def _overridden(self, node: Node) -> Override | None:

@@ -26,6 +26,8 @@ class SetAttr(NamedTuple):
     size: int = 0
     atime: int = 0
     mtime: int = 0
+    group: int | None = None
+    """The caller's, None for root: for KILL_SUIDGID, which comes with every chown(2)."""
 
 
 class Later:
@@ -54,11 +56,11 @@ class Writing(Promotion):
         node = self.promote(id, keep=size)
         if size is not None and not cut:  # a promotion that cuts has done it
             os.ftruncate(self.upper.file(node), size)
+        if valid & Fattr.KILL_SUIDGID:
+            self.clear_setid(node, change.group)
         if valid & (Fattr.UID | Fattr.GID):
             uid = change.uid if valid & Fattr.UID else -1
             self.set_owner(node, uid, change.gid if valid & Fattr.GID else -1)
-        if valid & Fattr.KILL_SUIDGID:
-            self.clear_setid(node)
         if valid & Fattr.MODE:
             self.set_mode(node, change.mode)
         if valid & (Fattr.ATIME | Fattr.MTIME):
@@ -77,24 +79,40 @@ class Writing(Promotion):
         mtime = change.mtime if change.valid & Fattr.MTIME else status.st_mtime_ns
         return atime, mtime
 
-    def write(self, id: int, offset: int, data: bytes | memoryview, kill_setid: bool = False) -> int:
-        """Write all of `data`; answers with its length."""
+    def write(self, id: int, offset: int, data: bytes | memoryview, kill_setid: int | None = None) -> int:
+        """Write all of `data`; answers with its length.
+
+        `kill_setid` here and below: the group of a caller who may not keep set-id bits.
+        """
         node = self.promote(id)
-        if kill_setid:
-            self.clear_setid(node)
+        if kill_setid is not None:
+            self.clear_setid(node, kill_setid)
         fd = self.upper.file(node)
         written = os.pwrite(fd, data, offset)
         while written < len(data):
             written += os.pwrite(fd, memoryview(data)[written:], offset + written)
         return written
 
-    def fallocate(self, id: int, mode: int, offset: int, length: int) -> None:
+    def fallocate(self, id: int, mode: int, offset: int, length: int, kill_setid: int | None = None) -> None:
         """fallocate(2) in all modes that the upper's file system has."""
-        syscalls.fallocate(self.upper.file(self.promote(id)), mode, offset, length)
+        node = self.promote(id)
+        if kill_setid is not None:
+            self.clear_setid(node, kill_setid)
+        syscalls.fallocate(self.upper.file(node), mode, offset, length)
 
-    def copy_file_range(self, source: int, source_offset: int, target: int, target_offset: int, length: int) -> int:
+    def copy_file_range(
+        self,
+        source: int,
+        source_offset: int,
+        target: int,
+        target_offset: int,
+        length: int,
+        kill_setid: int | None = None,
+    ) -> int:
         """copy_file_range(2) between two files of the mount; answers with how much was copied."""
         node = self.promote(target)
+        if kill_setid is not None:
+            self.clear_setid(node, kill_setid)
         run = self.locate(source, source_offset, length)
         if run.fd < 0:
             raise error(errno.EOPNOTSUPP)  # The kernel copies through the page cache then.
