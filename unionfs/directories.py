@@ -21,7 +21,7 @@ from unionfs.descriptors import Descriptors
 from unionfs.fuse import wire
 from unionfs.inonumbers import InodeNumbers
 from unionfs.layerdir import LayerDir, OpenDirectories, room
-from unionfs.listing import Listed
+from unionfs.livelisting import Listings
 from unionfs.livenodes import LiveDirectory, LiveFile, LiveNodes
 from unionfs.override import Override
 from unionfs.tree import Entry, Run
@@ -52,7 +52,7 @@ class DirectoryStack:
         timeout: float = wire.FOREVER,
     ) -> None:
         self.timeout = timeout
-        self._entry = wire.Validity(timeout).entry
+        self._valid = wire.Validity(timeout)
         self._due = 0.0  # when what is kept of the layers is to be found again, by time.monotonic()
         self._hide = frozenset(hide)
         self._pool = OpenDirectories(skip=_by_directory(skip))
@@ -69,6 +69,10 @@ class DirectoryStack:
             self.close()
             raise
         self._nodes = LiveNodes(list(self._roots))
+        self._listings = Listings(
+            self._pool, self._nodes, self._numbers, self._hide, self._overridden,
+            pack=lambda status: self._pack(status, None), entry=self.entry, valid=self._valid,
+        )  # fmt: skip
 
     def _adopt(self, root: LayerDir) -> bool:
         """Number the device of a layer and say whether it uses override_stat."""
@@ -85,7 +89,7 @@ class DirectoryStack:
 
     def entry(self, parent: int, name: bytes) -> bytes | None:
         found = self._look_up(parent, name)
-        return None if found is None else self._entry(*found)
+        return None if found is None else self._valid.entry(*found)
 
     def _look_up(self, parent: int, name: bytes) -> tuple[int, bytes] | None:
         """Count a lookup: (node id, attributes), None where there is no such name."""
@@ -217,64 +221,19 @@ class DirectoryStack:
     # Listing.
 
     def entries(self, node: int, cookie: int = 0) -> Iterator[Entry]:
-        directory = self._directory(node)
-        if directory.listed is None:
-            directory.listed = Listed(self._read(directory))
-        elif not cookie:
-            directory.listed.update(self._read(directory))
-        return directory.listed.after(cookie)
+        self._renew()
+        return self._listings.names(self._directory(node), cookie)
 
     def has_entries(self, node: int) -> bool:
-        return bool(self._read(self._directory(node)))
+        self._renew()
+        return bool(self._listings.read(self._directory(node)).types)
 
     def listing(self, node: int, cookie: int, size: int) -> bytes | memoryview | None:
-        return None
-
-    def _read(self, directory: LiveDirectory) -> dict[bytes, int]:
-        """The merged names of a directory with their types. Raises EACCES where a layer may not be read."""
         self._renew()
-        merged: dict[bytes, int] = {}
-        hidden: set[bytes] = set()
-        for layer in directory.layers:
-            try:
-                names, whiteouts, _ = layer.scan(self._pool)
-            except FileNotFoundError:  # removed on the host: nothing is in it
-                continue
-            if self._hide:
-                self._without_hidden(layer, names)
-            if self._overridden[layer.layer]:
-                self._with_types(layer, names)
-            if not merged and not hidden:
-                merged = names
-            else:
-                for name, type_ in names.items():
-                    if name not in merged and name not in hidden:
-                        merged[name] = type_
-            hidden |= whiteouts
-        return merged
+        return self._listings.reply(node, self._directory(node), cookie, size)
 
-    def _without_hidden(self, layer: LayerDir, names: dict[bytes, int]) -> None:
-        """Take out what is hidden. Its number in the listing is of no use: a mount point has two."""
-        fd = self._pool.fd(layer)
-        for name in [name for name, type_ in names.items() if type_ == whiteout.DT_DIR]:
-            try:
-                status = os.stat(name, dir_fd=fd, follow_symlinks=False)
-            except OSError:
-                continue  # gone, or a mount that does not answer: looking it up will say so
-            if (status.st_dev, status.st_ino) in self._hide:
-                del names[name]
-
-    def _with_types(self, layer: LayerDir, names: dict[bytes, int]) -> None:
-        """In a layer with override_stat a regular file may stand for a device, pipe, socket or symlink."""
-        fd = self._pool.fd(layer)
-        for name in [name for name, type_ in names.items() if type_ == whiteout.DT_REG]:
-            try:
-                status = os.stat(name, dir_fd=fd, follow_symlinks=False)
-                changed = override.read(whiteout.path(fd, name), status)
-            except FileNotFoundError:
-                continue
-            if changed is not None:
-                names[name] = stat.S_IFMT(changed.mode) >> 12
+    def ahead(self) -> bool:
+        return self._listings.ahead.work()
 
     # Contents.
 

@@ -41,7 +41,7 @@ class LiveFile:
 class LiveDirectory:
     """A merged directory: `layers` are those that have it, topmost first."""
 
-    __slots__ = ("children", "kept", "layers", "listed", "lookups", "name", "parent")
+    __slots__ = ("below", "children", "ino", "kept", "layers", "listed", "lookups", "name", "parent")
 
     def __init__(self, parent: int, name: bytes, layers: list[LayerDir]) -> None:
         self.parent = parent
@@ -53,6 +53,10 @@ class LiveDirectory:
         self.children: dict[bytes, int] | None = None
         """The known directories in it."""
         self.listed: Listed | None = None
+        self.below: dict[bytes, LayerDir] = {}
+        """Where listed names are that the topmost layer lacks."""
+        self.ino = 0
+        """st_ino as shown, 0 where nobody has looked."""
 
 
 class LiveNodes:
@@ -106,16 +110,17 @@ class LiveNodes:
 
         Those of a known directory are replaced only if it is elsewhere by now: what is open stays open.
         """
-        above = self._directory(parent)
+        above = self.known_directory(parent)
         if above.children is None:
             above.children = {}
         id = above.children.get(name)
         if id is not None:
-            node = self._directory(id)
+            node = self.known_directory(id)
             node.lookups += 1
             if len(layers) == len(node.layers) and all(map(LayerDir.same_place, node.layers, layers)):
                 return id, layers
             layers, node.layers = node.layers, layers
+            node.ino = 0
             return id, layers
         id = next(self._ids)
         node = LiveDirectory(parent, name, layers)
@@ -148,7 +153,7 @@ class LiveNodes:
                 for parent, _ in node.names():
                     unsure.append(self._release(parent))
             else:
-                children = self._directory(node.parent).children
+                children = self.known_directory(node.parent).children
                 assert children is not None
                 del children[node.name]
                 unsure.append(self._release(node.parent))
@@ -165,14 +170,15 @@ class LiveNodes:
         assert isinstance(node, LiveFile)
         return node
 
-    def _directory(self, id: int) -> LiveDirectory:
+    def known_directory(self, id: int) -> LiveDirectory:
+        """A node that is known to be a directory."""
         node = self._known[id]
         assert isinstance(node, LiveDirectory)
         return node
 
     def _keep(self, parent: int) -> None:
-        self._directory(parent).kept += 1
+        self.known_directory(parent).kept += 1
 
     def _release(self, parent: int) -> int:
-        self._directory(parent).kept -= 1
+        self.known_directory(parent).kept -= 1
         return parent

@@ -38,14 +38,15 @@ def _single(place: LayerDir, name: bytes, pool: OpenDirectories) -> Found | None
     answer = place.probe(pool, name)
     if not isinstance(answer, os.stat_result):
         return None
-    layers = [_below(place, name, answer, pool)] if stat.S_ISDIR(answer.st_mode) else []
+    layers = [below(place, name, answer, pool)] if stat.S_ISDIR(answer.st_mode) else []
     return Found(answer, place, layers)
 
 
-def _below(place: LayerDir, name: bytes, status: os.stat_result, pool: OpenDirectories) -> LayerDir:
-    below = LayerDir(place.layer, place, name)
-    below.skips = pool.skipped(status)
-    return below
+def below(place: LayerDir, name: bytes, status: os.stat_result, pool: OpenDirectories) -> LayerDir:
+    """A directory of that status in one of the same layer."""
+    child = LayerDir(place.layer, place, name)
+    child.skips = pool.skipped(status)
+    return child
 
 
 class _Search:
@@ -89,7 +90,7 @@ class _Search:
                 if self.first is None and not rest:
                     self.first = (answer, base)
                 return
-            child = _below(base, name, answer, self.pool)
+            child = below(base, name, answer, self.pool)
             self.trail.append(name)
             if not rest:
                 self._merge(answer, base, child)

@@ -20,6 +20,10 @@ FIRST_UPPER = 1 << 48
 """Node ids from here on are the union's own; a tree's stay below."""
 
 
+DOT = 1 << 62
+"""Cookies of "." and ".." (DOT + 1) where a listing is built; far from the tree's own and from `nodes.EXTRA_COOKIE`."""
+
+
 class Entry(NamedTuple):
     """One name in a directory of a tree. `cookie` is what READDIR passes to go on *after* this entry."""
 
@@ -82,6 +86,9 @@ class Tree(Protocol):
     def listing(self, node: int, cookie: int, size: int) -> bytes | memoryview | None:
         """A ready-made READDIRPLUS reply of at most `size` bytes from `cookie` on, with "." and "..", or
         None where it must be built. Its cookies are those of `entries`; the last record may be cut."""
+
+    def ahead(self) -> bool:
+        """Do a little of what the next requests probably need, while there is none; False where that is nothing."""
 
     def has_entries(self, node: int) -> bool:
         """Whether directory `node` has any name in it."""

@@ -11,9 +11,8 @@ from tests.support.content import RECENT, Lower
 from unionfs import syscalls
 from unionfs.fuse.wire import ENTRY_HEAD, Attr, Fattr
 from unionfs.open import open_union
-from unionfs.tree import ROOT
+from unionfs.tree import DOT, ROOT
 from unionfs.union import Busy, Union
-from unionfs.union.reading import DOT
 from unionfs.union.writing import SetAttr
 
 FORMS = ("devices", "files", "overrides")

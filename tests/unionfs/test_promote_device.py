@@ -16,9 +16,8 @@ from unionfs import whiteout
 from unionfs.fuse.wire import ENTRY_HEAD, Attr, Fattr
 from unionfs.image.tree import CompiledImage
 from unionfs.open import open_union
-from unionfs.tree import ROOT
+from unionfs.tree import DOT, ROOT
 from unionfs.union import Union
-from unionfs.union.reading import DOT
 from unionfs.union.writing import SetAttr
 
 CHANGES: dict[str, tuple[Callable[[Union, int], object], list[str], int]] = {

@@ -39,6 +39,7 @@ class Direct:
     ) -> None:
         self._fd = fd
         self._requests = Messages(union, writeback, ready).table
+        self._ahead = union.tree.ahead
         self._pool: ThreadPoolExecutor | None = None
         self._wake = -1
         self._running = 0  # what workers have not finished yet
@@ -79,6 +80,8 @@ class Direct:
                 try:
                     length = os.readv(self._fd, buffers)
                 except BlockingIOError:
+                    if times:
+                        self._ahead()
                     continue
                 if attempt:
                     self._patience.paid()

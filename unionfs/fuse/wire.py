@@ -54,6 +54,9 @@ OUT_HEADER = struct.Struct("<IiQ")  # len error unique
 ENTRY_HEAD = struct.Struct("<QQQQII")  # nodeid generation entry_valid attr_valid entry_nsec attr_nsec; then ATTR
 _NODE = struct.Struct("<QQ")  # the first two of these
 ENTRY_SIZE = ENTRY_HEAD.size + ATTR.size
+ENTRY_INO = slice(ENTRY_HEAD.size, ENTRY_HEAD.size + 8)
+ENTRY_MODE = slice(ENTRY_HEAD.size + 60, ENTRY_HEAD.size + 64)
+_UNKNOWN_INO = 0xFFFFFFFF  # FUSE_UNKNOWN_INO: the kernel makes a d_ino up
 ATTR_HEAD = struct.Struct("<QII")  # attr_valid attr_nsec dummy; then ATTR
 DIRENT = struct.Struct("<QQII")  # ino off namelen type; then the name, padded to 8
 
@@ -234,6 +237,11 @@ class Validity:
 def direntplus(entry: bytes, ino: int, cookie: int, type_: int, name: bytes) -> bytes:
     """``struct fuse_direntplus``, padded to 8 bytes; `cookie` is where READDIRPLUS goes on after it."""
     return entry + dirent(ino, cookie, type_, name)
+
+
+def unknown_direntplus(cookie: int, name: bytes) -> bytes:
+    """The same for a name that is there but cannot be looked at now: LOOKUP will say why to who asks for it."""
+    return direntplus(bytes(ENTRY_SIZE), _UNKNOWN_INO, cookie, 0, name)
 
 
 def dirent(ino: int, cookie: int, type_: int, name: bytes) -> bytes:

@@ -134,6 +134,9 @@ class CompiledImage:
             following = words[slot] + NAME + size + -size % 8
             yield Entry(name, words[at >> 2], words[(at + TYPE) >> 2], following)
 
+    def ahead(self) -> bool:
+        return False  # everything is ready
+
     def listing(self, node: int, cookie: int, size: int) -> bytes:
         """A slice of the READDIRPLUS records of `node`. The last may be cut: the kernel reads whole ones.
 

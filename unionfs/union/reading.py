@@ -10,15 +10,8 @@ from collections.abc import Iterator
 from unionfs import syscalls
 from unionfs.fuse import wire
 from unionfs.nodes import WHITEOUT, Directory
-from unionfs.tree import Run
+from unionfs.tree import DOT, Run
 from unionfs.union.core import NAME_MAX, Core, error
-
-DOT = 1 << 62
-"""Cookies of "." and ".." where a listing is built here; far from the tree's and from `nodes.EXTRA_COOKIE`."""
-
-_INO = slice(wire.ENTRY_HEAD.size, wire.ENTRY_HEAD.size + 8)
-_MODE = slice(wire.ENTRY_HEAD.size + 60, wire.ENTRY_HEAD.size + 64)
-_UNKNOWN_INO = 0xFFFFFFFF  # FUSE_UNKNOWN_INO: the kernel makes a d_ino up
 
 
 class Reading(Core):
@@ -33,7 +26,9 @@ class Reading(Core):
                     raise error(errno.ENAMETOOLONG, name)
                 return self.negative
             id = int.from_bytes(ready[:8], "little")
-            if id not in self.nodes and not (self.links and int.from_bytes(ready[_INO], "little") in self.links):
+            if id not in self.nodes and not (
+                self.links and int.from_bytes(ready[wire.ENTRY_INO], "little") in self.links
+            ):
                 return ready
             self.uncount(id, None)
         id, node = self.child(parent, name)
@@ -130,7 +125,7 @@ class Reading(Core):
 
     def listing(self, id: int, cookie: int, size: int) -> bytes | memoryview:
         """A READDIRPLUS reply of at most `size` bytes, from after `cookie` on; each entry counts as a lookup."""
-        if id not in self.nodes and self.owners.exact and id not in self.unready:
+        if self.owners.exact and self._as_in_the_tree(id):
             ready = self.tree.listing(id, cookie, size)
             if ready is not None:
                 return ready
@@ -145,18 +140,23 @@ class Reading(Core):
                 size -= length
         return b"".join(records)
 
+    def _as_in_the_tree(self, directory: int) -> bool:
+        """Whether a directory shows what the tree says of it and nothing else, attributes of hard links included."""
+        if directory in self.nodes:
+            return False
+        return directory not in self.unready if self.tree.stable else not self.links
+
     def _record(self, id: int, name: bytes, after: int) -> bytes:
         if name in (b".", b".."):
             return wire.direntplus(bytes(wire.ENTRY_SIZE), self._dot_ino(id, name), after, stat.S_IFDIR >> 12, name)
         try:
             entry = self.lookup(id, name)
         except OSError:
-            # The name is there though it cannot be looked at now: LOOKUP will say why to who asks for it.
-            return wire.direntplus(bytes(wire.ENTRY_SIZE), _UNKNOWN_INO, after, 0, name)
+            return wire.unknown_direntplus(after, name)
         if entry[:8] == bytes(8):
             return b""
-        ino = int.from_bytes(entry[_INO], "little")
-        type_ = int.from_bytes(entry[_MODE], "little") >> 12
+        ino = int.from_bytes(entry[wire.ENTRY_INO], "little")
+        type_ = int.from_bytes(entry[wire.ENTRY_MODE], "little") >> 12
         return wire.direntplus(bytes(entry), ino, after, type_, name)
 
     def _dot_ino(self, id: int, name: bytes) -> int:

@@ -1,0 +1,216 @@
+"""What directories of a `DirectoryStack` hold: the merged names, and whole READDIRPLUS replies.
+
+Of a merged listing it is known which layer has a name, so one stat(2) there is enough for a file, however many layers
+there are. A walk lists one directory after the other; while its client is busy with one, those below it are read ahead.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from unionfs import override, whiteout
+from unionfs.ahead import Ahead, Names
+from unionfs.fuse import wire
+from unionfs.inonumbers import InodeNumbers
+from unionfs.layerdir import LayerDir, OpenDirectories
+from unionfs.listing import Listed
+from unionfs.livenodes import LiveDirectory, LiveNodes
+from unionfs.merge import below
+from unionfs.tree import DOT, Entry
+
+_DIRECTORY: Final = stat.S_IFDIR >> 12
+
+
+class Listings:
+    """The listings of one tree.
+
+    `hide` as for `DirectoryStack`; `overridden` says which layers use override_stat; `pack` makes attributes of a
+    status; `entry` looks up any name.
+    """
+
+    def __init__(
+        self,
+        pool: OpenDirectories,
+        nodes: LiveNodes,
+        numbers: InodeNumbers,
+        hide: frozenset[tuple[int, int]],
+        overridden: list[bool],
+        pack: Callable[[os.stat_result], bytes],
+        entry: Callable[[int, bytes], bytes | None],
+        valid: wire.Validity,
+    ) -> None:
+        self._pool = pool
+        self._nodes = nodes
+        self._numbers = numbers
+        self._hide = hide
+        self._overridden = overridden
+        self._pack = pack
+        self._entry = entry
+        self._valid = valid
+        self.ahead = Ahead(self)
+
+    # Names.
+
+    def names(self, directory: LiveDirectory, cookie: int) -> Iterator[Entry]:
+        """The entries after a cookie, read anew from the beginning."""
+        if directory.listed is None or not cookie:
+            self._list(directory, self.read(directory))
+        assert directory.listed is not None
+        return directory.listed.after(cookie)
+
+    @staticmethod
+    def _list(directory: LiveDirectory, names: Names) -> None:
+        directory.below = names.below
+        if directory.listed is None:
+            directory.listed = Listed(names.types)
+        else:
+            directory.listed.update(names.types)
+
+    def read(self, directory: LiveDirectory) -> Names:
+        """The merged names of a directory. Raises EACCES where a layer may not be read."""
+        merged = Names()
+        hidden: set[bytes] = set()
+        for layer in directory.layers:
+            try:
+                types, whiteouts, _ = layer.scan(self._pool)
+            except FileNotFoundError:  # removed on the host: nothing is in it
+                continue
+            if self._hide:
+                self._without_hidden(layer, types)
+            if self._overridden[layer.layer]:
+                self._with_types(layer, types)
+            if layer is directory.layers[0]:
+                merged.types = types
+            else:
+                for name, type_ in types.items():
+                    if name not in merged.types and name not in hidden:
+                        merged.types[name] = type_
+                        merged.below[name] = layer
+            hidden |= whiteouts
+        return merged
+
+    def _without_hidden(self, layer: LayerDir, types: dict[bytes, int]) -> None:
+        """Take out what is hidden. Its number in the listing is of no use: a mount point has two."""
+        fd = self._pool.fd(layer)
+        for name in [name for name, type_ in types.items() if type_ == whiteout.DT_DIR]:
+            try:
+                status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            except OSError:
+                continue  # gone, or a mount that does not answer: looking it up will say so
+            if (status.st_dev, status.st_ino) in self._hide:
+                del types[name]
+
+    def _with_types(self, layer: LayerDir, types: dict[bytes, int]) -> None:
+        """In a layer with override_stat a regular file may stand for a device, pipe, socket or symlink."""
+        fd = self._pool.fd(layer)
+        for name in [name for name, type_ in types.items() if type_ == whiteout.DT_REG]:
+            try:
+                status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                changed = override.read(whiteout.path(fd, name), status)
+            except FileNotFoundError:
+                continue
+            if changed is not None:
+                types[name] = stat.S_IFMT(changed.mode) >> 12
+
+    # Whole replies.
+
+    def reply(self, id: int, directory: LiveDirectory, cookie: int, size: int) -> bytes:
+        """A READDIRPLUS reply of at most `size` bytes, from after `cookie` on; every entry counts as a lookup."""
+        records: list[bytes] = []
+        if cookie in (0, DOT):
+            records.extend(self._dots(id, directory, cookie))
+            size -= sum(map(len, records))
+        attributes: dict[bytes, tuple[os.stat_result, bytes]] = {}
+        if cookie in (0, DOT, DOT + 1):
+            names = self.ahead.take(directory) or self.read(directory)
+            self._list(directory, names)
+            attributes = names.attributes
+            cookie = 0
+        assert directory.listed is not None
+        for name, _, type_, after in directory.listed.after(cookie):
+            size -= wire.ENTRY_SIZE + wire.DIRENT.size + len(name) + (-len(name) % 8)
+            if size < 0:
+                break
+            records.append(self._record(id, directory, name, type_, after, attributes.get(name)))
+        self._go_on(directory)
+        return b"".join(records)
+
+    def _go_on(self, directory: LiveDirectory) -> None:
+        """Let what is in a directory be read ahead, if the one above was listed, too: a walk and not one look."""
+        above = self._nodes.directory(directory.parent) if directory.parent else None
+        if above is not None and above.listed is not None and directory.children and not self._valid.finite:
+            self.ahead.listed(map(self._nodes.known_directory, directory.children.values()))
+
+    def _record(
+        self,
+        id: int,
+        directory: LiveDirectory,
+        name: bytes,
+        type_: int,
+        after: int,
+        known: tuple[os.stat_result, bytes] | None,
+    ) -> bytes:
+        """One entry, b"" for what is not there any more."""
+        try:
+            entry = self._whole(id, directory, name, type_, known)
+        except OSError:
+            return wire.unknown_direntplus(after, name)
+        if entry is None:
+            return b""
+        ino = int.from_bytes(entry[wire.ENTRY_INO], "little")
+        return entry + wire.dirent(ino, after, int.from_bytes(entry[wire.ENTRY_MODE], "little") >> 12, name)
+
+    def _whole(
+        self, id: int, directory: LiveDirectory, name: bytes, type_: int, known: tuple[os.stat_result, bytes] | None
+    ) -> bytes | None:
+        """The answer to a LOOKUP of a name that was listed."""
+        known = known or self.attributes(directory, name, type_)
+        if known is None:
+            return self._entry(id, name)
+        status, attr = known
+        if (status.st_dev, status.st_ino) in self._hide:
+            return None
+        place = directory.below.get(name) or directory.layers[0]
+        if type_ == _DIRECTORY:
+            child, unused = self._nodes.seen_directory(id, name, [below(place, name, status, self._pool)])
+            for layer in unused:
+                self._pool.drop(layer)
+        else:
+            child = self._nodes.seen_file(self._numbers.identity(status), id, place, name)
+        return self._valid.entry(child, attr)
+
+    def _place(self, directory: LiveDirectory, name: bytes, type_: int) -> LayerDir | None:
+        """The directory of a layer whose entry is all that there is to a name; None where that takes a lookup."""
+        place = directory.below.get(name) or directory.layers[0]
+        if self._overridden[place.layer]:
+            return None
+        if type_ == _DIRECTORY and place.layer != len(self._overridden) - 1:
+            return None  # those below may have it, too, or it may be redirected
+        return place
+
+    def attributes(self, directory: LiveDirectory, name: bytes, type_: int) -> tuple[os.stat_result, bytes] | None:
+        """The status of a listed name and its attributes; None where it takes a lookup to know."""
+        place = self._place(directory, name, type_)
+        if place is None:
+            return None
+        status = os.stat(name, dir_fd=self._pool.fd(place), follow_symlinks=False)
+        changed = (stat.S_IFMT(status.st_mode) == stat.S_IFDIR) != (type_ == _DIRECTORY)
+        return None if changed else (status, self._pack(status))
+
+    def _dots(self, id: int, directory: LiveDirectory, cookie: int) -> list[bytes]:
+        above = self._nodes.directory(directory.parent) if directory.parent else directory
+        assert above is not None
+        nothing = bytes(wire.ENTRY_SIZE)
+        dots = [nothing + wire.dirent(self._ino(above), DOT + 1, _DIRECTORY, b"..")]
+        if not cookie:
+            dots.insert(0, nothing + wire.dirent(self._ino(directory), DOT, _DIRECTORY, b"."))
+        return dots
+
+    def _ino(self, directory: LiveDirectory) -> int:
+        if not directory.ino:
+            status = os.fstat(self._pool.fd(directory.layers[0]))
+            directory.ino = self._numbers.shown(status.st_dev, status.st_ino)
+        return directory.ino
