@@ -175,7 +175,8 @@ class Messages:
         if len(data) != size:
             raise malformed()
         kill_setid = gid if flags & wire.WRITE_KILL_SUIDGID else None
-        written = self._union.write(node, _position(offset), data, kill_setid)
+        cached = bool(flags & wire.WRITE_CACHE)
+        written = self._union.write(node, _position(offset), data, kill_setid, whole=cached)
         return wire.WRITE_OUT.pack(written, 0)
 
     def _statfs(self, node: int, body: memoryview, uid: int, gid: int) -> bytes:

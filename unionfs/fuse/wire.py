@@ -186,6 +186,9 @@ class Fattr:
     KILL_SUIDGID = 1 << 11
 
 
+WRITE_CACHE = 1 << 0
+"""FUSE_WRITE_CACHE: from the page cache, so no write(2) waits for how much was written."""
+
 WRITE_KILL_SUIDGID = 1 << 2
 """FUSE_WRITE_KILL_SUIDGID: the writer may not keep set-id bits."""
 

@@ -79,8 +79,10 @@ class Writing(Promotion):
         mtime = change.mtime if change.valid & Fattr.MTIME else status.st_mtime_ns
         return atime, mtime
 
-    def write(self, id: int, offset: int, data: bytes | memoryview, kill_setid: int | None = None) -> int:
-        """Write all of `data`; answers with its length.
+    def write(
+        self, id: int, offset: int, data: bytes | memoryview, kill_setid: int | None = None, *, whole: bool = True
+    ) -> int:
+        """Write `data`; answers with how much. `whole`: all of it, or it is an error, since nobody reads the answer.
 
         `kill_setid` here and below: the group of a caller who may not keep set-id bits.
         """
@@ -89,7 +91,7 @@ class Writing(Promotion):
             self.clear_setid(node, kill_setid)
         fd = self.upper.file(node)
         written = os.pwrite(fd, data, offset)
-        while written < len(data):
+        while whole and written < len(data):
             written += os.pwrite(fd, memoryview(data)[written:], offset + written)
         return written
 
