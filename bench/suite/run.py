@@ -76,7 +76,7 @@ def _rounds(jobs: list[Job], sizes: Sizes, progress: Progress) -> list[Sample]:
             now = time.monotonic()
             left = sizes.budget_seconds - (now - progress.begin)
             if left < took.get(job, 0):
-                if job not in took:
+                if number == 0:
                     print(f"bench: no time is left for {job.name}, {job.placement}", file=sys.stderr)
                 continue
             progress.job(f"round {number + 1}: {job.name}, {job.placement}")

@@ -36,8 +36,8 @@ FULL = Sizes(
     transactions=300, rows=50_000, budget_seconds=570, most_rounds=5,
 )  # fmt: skip
 QUICK = Sizes(
-    files=3_000, small=800, renamed=1_000, layered=600, big_mib=64, image_mib=25, fio_mib=2, units=3,
-    transactions=50, rows=5_000, budget_seconds=54, most_rounds=3,
+    files=1_500, small=400, renamed=500, layered=250, big_mib=32, image_mib=15, fio_mib=1, units=2,
+    transactions=20, rows=2_000, budget_seconds=54, most_rounds=3,
 )  # fmt: skip
 TINY = Sizes(
     files=200, small=50, renamed=50, layered=100, big_mib=2, image_mib=1, fio_mib=1, units=1,
