@@ -20,7 +20,7 @@ from tests.support import mounts, processes
 from tests.support.area import Area
 from tests.support.installed import Installed
 from tests.support.logs import Collector
-from tests.support.users import ROOT, User, kinds
+from tests.support.users import ROOT, User, is_real_root, kinds
 
 LEAK_SECONDS = 10.0
 
@@ -30,6 +30,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "expect_log(pattern, ...): regular expressions of the log lines from WARNING on that must come"
     )
     config.addinivalue_line("markers", "only_root: acts as several users or makes devices, and so needs root")
+    config.addinivalue_line("markers", "real_root: needs a privilege that root of a user namespace lacks")
     processes.adopt_orphans()
 
 
@@ -50,8 +51,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if os.geteuid() != 0:
-        inapplicable = [item for item in items if item.get_closest_marker("only_root")]
+    lacking = {"only_root"} if os.geteuid() else set()
+    lacking |= set() if is_real_root() else {"real_root"}
+    if lacking:
+        inapplicable = [item for item in items if any(map(item.get_closest_marker, lacking))]
         config.hook.pytest_deselected(items=inapplicable)
         items[:] = [item for item in items if item not in inapplicable]
 

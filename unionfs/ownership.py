@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple, Protocol
 
 _IDS = struct.Struct("<II")
@@ -129,6 +130,12 @@ def read_map(path: str) -> list[range]:
     with open(path) as lines:
         rows = [list(map(int, line.split())) for line in lines]
     return [range(start, start + length) for start, _, length in rows]
+
+
+@cache
+def in_initial_namespace() -> bool:
+    """Whether this process is in the initial user namespace, where alone some capabilities count (capable())."""
+    return read_map("/proc/self/uid_map") == [range((1 << 32) - 1)]
 
 
 def of_this_namespace(max_uid: int, max_gid: int) -> Ownership:

@@ -234,7 +234,7 @@ def test_fifos(root: Path, name: str) -> None:
         os.truncate(path, 0)
 
 
-@pytest.mark.only_root
+@pytest.mark.real_root
 def test_device_nodes_work(system: System) -> None:
     for name, number in (("null", 3), ("zero", 5), ("nowhere", 250)):
         major = 1 if name != "nowhere" else 250

@@ -63,7 +63,7 @@ def test_user_names_are_for_files_and_directories(root: Path) -> None:
             os.setxattr(root / name, "user.n", b"x", follow_symlinks=False)
 
 
-@pytest.mark.only_root
+@pytest.mark.real_root
 def test_trusted_and_security_names(root: Path) -> None:
     for name in ("trusted.n", "security.n"):
         os.setxattr(root / "d/f", name, b"x")

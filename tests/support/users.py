@@ -26,6 +26,12 @@ def kinds() -> list[str]:
     return [SUBUID if _has_ranges(getpass.getuser()) else PLAIN]
 
 
+def is_real_root() -> bool:
+    """Whether this process is root of the initial user namespace, where capabilities count for everything."""
+    with open("/proc/self/uid_map") as file:
+        return os.geteuid() == 0 and file.read().split() == ["0", "0", "4294967295"]
+
+
 def account(kind: str) -> pwd.struct_passwd:
     """The passwd entry that stands for a kind; as root made first where it is missing."""
     if os.geteuid() != 0:

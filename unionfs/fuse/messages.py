@@ -15,10 +15,12 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from unionfs import ownership
 from unionfs.fuse import wire
 from unionfs.fuse.capabilities import wanted
 from unionfs.fuse.wire import Init, Op
 from unionfs.union import Later, SetAttr, Union
+from unionfs.union.attributes import ANY_GROUP
 
 if TYPE_CHECKING:
     from struct import Struct
@@ -118,7 +120,7 @@ class Messages:
             valid, _, _, size, _, atime, mtime, _, atimensec, mtimensec, _, mode, _, new_uid, new_gid, _,
         ) = wire.SETATTR_IN.unpack_from(body)  # fmt: skip
         atime, mtime = atime * 10**9 + atimensec, mtime * 10**9 + mtimensec
-        change = SetAttr(valid, mode, new_uid, new_gid, size, atime, mtime, _unprivileged(uid, gid))
+        change = SetAttr(valid, mode, new_uid, new_gid, size, atime, mtime, _group(uid, gid))
         return self._attr_head + self._union.setattr(node, change)
 
     def _readlink(self, node: int, body: memoryview, uid: int, gid: int) -> bytes:
@@ -174,7 +176,7 @@ class Messages:
         data = body[wire.WRITE_IN.size : wire.WRITE_IN.size + size]
         if len(data) != size:
             raise malformed()
-        kill_setid = gid if flags & wire.WRITE_KILL_SUIDGID else None
+        kill_setid = _group(uid, gid) if flags & wire.WRITE_KILL_SUIDGID else None
         cached = bool(flags & wire.WRITE_CACHE)
         written = self._union.write(node, _position(offset), data, kill_setid, whole=cached)
         return wire.WRITE_OUT.pack(written, 0)
@@ -257,8 +259,15 @@ class Messages:
 
 
 def _unprivileged(uid: int, gid: int) -> int | None:
-    """The group of a caller who may not keep set-id bits, where no flag says whether it has CAP_FSETID: root has."""
-    return gid if uid else None
+    """The group of a caller who may not keep set-id bits, where no flag says whether it has CAP_FSETID: root has.
+
+    Of a user namespace not even root (setattr_should_drop_suidgid() in fs/attr.c).
+    """
+    return None if not uid and ownership.in_initial_namespace() else _group(uid, gid)
+
+
+def _group(uid: int, gid: int) -> int:
+    return gid if uid else ANY_GROUP
 
 
 def _sized(value: bytes, size: int) -> bytes:

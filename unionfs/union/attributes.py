@@ -22,6 +22,10 @@ from unionfs.union.reading import Reading
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+ANY_GROUP = -1
+"""The group of root, which may keep a file's set-group-ID bit as a member of its group may."""
+
+
 class Attributes(Reading):
     """Reading and setting them."""
 
@@ -53,16 +57,16 @@ class Attributes(Reading):
         else:
             os.chmod(target, stat.S_IMODE(mode))
 
-    def clear_setid(self, node: Node, group: int | None) -> None:
+    def clear_setid(self, node: Node, group: int) -> None:
         """What file_remove_privs() does on a local disk, which lets a server with CAP_FSETID keep the bits.
 
-        `group` is the caller's own, None for root. Of its supplementary ones the kernel says nothing; they would count,
-        too, where set-group-ID comes without execution by the group (setattr_should_drop_sgid() in fs/attr.c).
+        `group` is the caller's own, ANY_GROUP for root. Of its supplementary ones the kernel says nothing; they would
+        count, too, where set-group-ID comes without execution by the group (setattr_should_drop_sgid() in fs/attr.c).
         """
         mode = self.mode_of(node)
         if not stat.S_ISREG(mode) or not mode & (stat.S_ISUID | stat.S_ISGID):
             return
-        keeps = not mode & stat.S_IXGRP and group in (None, wire.Attr.unpack(self.attr(node.id)).gid)
+        keeps = not mode & stat.S_IXGRP and group in (ANY_GROUP, wire.Attr.unpack(self.attr(node.id)).gid)
         kill = stat.S_ISUID | (0 if keeps else stat.S_ISGID)
         if mode & kill:
             self.set_mode(node, mode & ~kill)

@@ -12,6 +12,7 @@ from unionfs import copying, syscalls
 from unionfs.fuse import wire
 from unionfs.fuse.wire import Fattr
 from unionfs.nodes import Directory, Node
+from unionfs.union.attributes import ANY_GROUP
 from unionfs.union.core import error
 from unionfs.union.promote import Promotion
 
@@ -26,8 +27,8 @@ class SetAttr(NamedTuple):
     size: int = 0
     atime: int = 0
     mtime: int = 0
-    group: int | None = None
-    """The caller's, None for root: for KILL_SUIDGID, which comes with every chown(2)."""
+    group: int = ANY_GROUP
+    """The caller's: for KILL_SUIDGID, which comes with every chown(2)."""
 
 
 class Later:

@@ -7,7 +7,7 @@ import os
 import stat
 from functools import cache
 
-from unionfs import acl, override, whiteout
+from unionfs import acl, override, ownership, whiteout
 from unionfs.nodes import Directory, Node
 from unionfs.union.core import error
 from unionfs.union.promote import Promotion
@@ -104,9 +104,8 @@ def _sees_trusted() -> bool:
     The kernel refuses to read it otherwise, but leaves it to the file system to keep it out of lists, and a name
     that is listed and cannot be read makes tar and rsync fail. A server has the privilege or lacks it for good.
     """
-    with open("/proc/self/uid_map", "rb") as file:
-        if file.read().split() != [b"0", b"0", b"4294967295"]:
-            return False
+    if not ownership.in_initial_namespace():
+        return False
     with open("/proc/self/status", "rb") as file:
         effective = next(line for line in file if line.startswith(b"CapEff:"))
     return bool(int(effective.split()[1], 16) >> _CAP_SYS_ADMIN & 1)
