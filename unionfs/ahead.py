@@ -79,8 +79,8 @@ class Ahead:
 
     def _look(self, directory: LiveDirectory) -> Iterator[None]:
         """Yields between pieces. Stops where the directory is asked for."""
-        if not directory.lookups:
-            return  # forgotten meanwhile
+        if directory in self._read or not directory.lookups:
+            return  # read already, or forgotten meanwhile
         try:
             names = self._reader.read(directory)
             self._read[directory] = names

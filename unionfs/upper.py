@@ -23,6 +23,7 @@ from unionfs import acl, override, syscalls, whiteout
 from unionfs.descriptors import Descriptors, raise_limit
 from unionfs.nodes import Directory, Node
 from unionfs.override import Override
+from unionfs.removing import remove_tree
 from unionfs.tidying import tidying
 
 ORIGIN = "user.ufs.origin"
@@ -47,6 +48,8 @@ class Upper:
         capacity = max(64, min(raise_limit() // 4, 8192))
         self._directories = Descriptors(capacity)
         self._files = Descriptors(capacity)
+        self._readable = Descriptors(64)
+        """Files that could not be opened for writing."""
         self._temporaries = itertools.count()
         self.root = os.open(upperdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         base = os.open(workdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -172,6 +175,23 @@ class Upper:
             self._files.put(node.id, fd)
         return fd
 
+    def readable(self, node: Node) -> int:
+        """The same for reading alone, which goes on where the upper has become read-only."""
+        fd = self._files.get(node.id)
+        if fd >= 0:
+            return fd
+        try:
+            return self.file(node)
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
+        fd = self._readable.get(node.id)
+        if fd < 0:
+            path, follow = self.path(node)
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
+            self._readable.put(node.id, fd)
+        return fd
+
     def keep_file(self, node: Node, fd: int) -> None:
         """A descriptor for reading and writing of a node that was just made; owned from now on."""
         self._files.put(node.id, fd)
@@ -193,6 +213,7 @@ class Upper:
     def release(self, node: Node) -> None:
         """Close what is kept for a node that nobody can name or use any more."""
         self._files.drop(node.id)
+        self._readable.drop(node.id)
         self._directories.drop(node.id)
         if node.fd >= 0:
             os.close(node.fd)
@@ -239,7 +260,7 @@ class Upper:
     def discard(self, temporary: bytes) -> None:
         """Remove something from the work directory, whatever it is. Nothing there needs an order."""
         with tidying("removing a temporary"):
-            _remove_tree(self.work, temporary)
+            remove_tree(self.work, temporary)
 
     def discard_if_there(self, temporary: bytes) -> None:
         """The same on the way out of a failure, when it may not have been made or have been published."""
@@ -249,7 +270,7 @@ class Upper:
     @staticmethod
     def remove(dir_fd: int, name: bytes) -> None:
         """Take back something that was only just made and that nobody has seen."""
-        _remove_tree(dir_fd, name)
+        remove_tree(dir_fd, name)
 
     def remove_directory(self, directory: Directory, name: bytes) -> None:
         """Remove a directory that shows no entries. It may hold marks: then out of sight first."""
@@ -324,6 +345,7 @@ class Upper:
     def close(self) -> None:
         """Release every descriptor and the lock."""
         self._files.close()
+        self._readable.close()
         self._directories.close()
         for fd in (self.root, self.work, self.origins, self._lock):
             os.close(fd)
@@ -352,41 +374,3 @@ def _open_data(path: bytes, flags: int) -> int:
             return os.open(path, os.O_RDWR | flags)
         finally:
             os.chmod(path, mode)
-
-
-def _remove_tree(parent: int, name: bytes) -> None:
-    """Remove `name` and all below it without recursion; symbolic links are never followed."""
-    try:
-        os.unlink(name, dir_fd=parent)
-        return
-    except IsADirectoryError:
-        pass  # Linux answers EISDIR for a directory (unlink(2)).
-    os.chmod(b"/proc/self/fd/%d/%s" % (parent, name), 0o700)
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    stack = [(os.open(name, flags, dir_fd=parent), name)]
-    try:
-        while stack:
-            fd, own_name = stack[-1]
-            child = _unlink_until_directory(fd)
-            if child is not None:
-                os.chmod(b"/proc/self/fd/%d/%s" % (fd, child), 0o700)
-                stack.append((os.open(child, flags, dir_fd=fd), child))
-                continue
-            stack.pop()
-            os.close(fd)
-            os.rmdir(own_name, dir_fd=stack[-1][0] if stack else parent)
-    finally:
-        for fd, _ in stack:
-            os.close(fd)
-
-
-def _unlink_until_directory(fd: int) -> bytes | None:
-    """Remove the files of a directory; the name of a directory in it, if there is one."""
-    found = None
-    for entry in os.listdir(fd):
-        name = os.fsencode(entry)
-        try:
-            os.unlink(name, dir_fd=fd)
-        except IsADirectoryError:
-            found = name
-    return found

@@ -18,7 +18,8 @@ pytestmark = pytest.mark.real_root  # acts as other users, and keeps this from r
 
 NEEDED = ("unionfs", "launcher", "tests", "pyproject.toml")
 NOT_NEEDED = shutil.ignore_patterns("mypy*", "ruff*", "pip*", "__editable__*", "__pycache__")
-WAYS = {PLAIN: [], SUBUID: ["unshare", "--user", "--map-root-user", "--map-auto", "--mount"]}
+WAYS = {PLAIN: [], SUBUID: ["unshare", "--user", "--map-root-user", "--map-auto", "--mount", "--propagation", "slave"]}
+"""Slave, so that what is unmounted outside goes inside, too: a copy would keep its server."""
 
 
 @pytest.fixture(params=WAYS)

@@ -162,3 +162,22 @@ def test_read_only(tmp_path: Path, kind: str, name: str) -> None:
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
         writable = ["mount", "-o", "remount,rw", disk]
         _refused_and_then_done(mounted, NEED_INODES[name], errno.EROFS, lambda: subprocess.run(writable, check=True))
+
+
+@pytest.mark.parametrize("kind", LOWERS)
+def test_what_is_there_can_be_read_while_the_upper_is_read_only(tmp_path: Path, kind: str) -> None:
+    with _upper_on_tmpfs(tmp_path, kind, "size=8m") as mounted:
+        disk = mounted.upper.parent
+        path = mounted.target / "new"
+        os.truncate(path, 5)
+        os.pwrite(fd := os.open(path, os.O_WRONLY), b"words", 0)
+        os.close(fd)
+        mounted.unmount()
+        mounted.mount()
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        assert path.read_bytes() == b"words"
+        with opened(path, os.O_WRONLY) as fd, raises(errno.EROFS):
+            os.pwrite(fd, b"other", 0)
+        subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+        path.write_bytes(b"other")
+        assert path.read_bytes() == (mounted.upper / "new").read_bytes() == b"other"

@@ -50,7 +50,7 @@ class Reading(Core):
         if node is None or node.lower:
             return self.tree.readlink(id)
         if node.override is not None:
-            fd = self.upper.file(node)
+            fd = self.upper.readable(node)
             return os.pread(fd, os.fstat(fd).st_size, 0)
         if node.where is None:
             return os.readlink(b"", dir_fd=node.fd)  # An O_PATH descriptor of the link itself (readlinkat(2)).
@@ -62,7 +62,7 @@ class Reading(Core):
         node = self.nodes.get(id)
         if node is None or node.lower:
             return self.tree.locate(id, offset, size)
-        return Run(self.upper.file(node), offset, size)
+        return Run(self.upper.readable(node), offset, size)
 
     def read(self, id: int, offset: int, size: int) -> bytes:
         """Up to `size` bytes of a regular file; less only at its end."""
@@ -81,7 +81,7 @@ class Reading(Core):
         """SEEK_DATA and SEEK_HOLE; the kernel does the others by itself."""
         node = self.nodes.get(id)
         if node is not None and not node.lower:
-            return os.lseek(self.upper.file(node), offset, whence)
+            return os.lseek(self.upper.readable(node), offset, whence)
         size = wire.Attr.unpack(self.tree.attr(id)).size
         if offset >= size:
             raise error(errno.ENXIO)
@@ -101,7 +101,7 @@ class Reading(Core):
             return 0
         kind = stat.S_IFMT(self.upper.stat(node).st_mode)
         if kind == stat.S_IFREG:
-            return syscalls.get_flags(self.upper.file(node))
+            return syscalls.get_flags(self.upper.readable(node))
         if kind != stat.S_IFDIR:
             return 0
         fd = os.open(self.upper.path(node)[0], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
