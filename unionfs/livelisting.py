@@ -121,14 +121,14 @@ class Listings:
         """A READDIRPLUS reply of at most `size` bytes, from after `cookie` on; every entry counts as a lookup."""
         records: list[bytes] = []
         if cookie in (0, DOT):
-            records.extend(self._dots(id, directory, cookie))
+            records.extend(self._dots(directory, cookie))
             size -= sum(map(len, records))
         attributes: dict[bytes, tuple[os.stat_result, bytes]] = {}
-        if cookie in (0, DOT, DOT + 1):
+        if directory.listed is None or cookie in (0, DOT, DOT + 1):  # a seekdir(3) may come before any listing
             names = self.ahead.take(directory) or self.read(directory)
             self._list(directory, names)
             attributes = names.attributes
-            cookie = 0
+        cookie = 0 if cookie >= DOT else cookie
         assert directory.listed is not None
         for name, _, type_, after in directory.listed.after(cookie):
             size -= wire.ENTRY_SIZE + wire.DIRENT.size + len(name) + (-len(name) % 8)
@@ -156,6 +156,8 @@ class Listings:
         """One entry, b"" for what is not there any more."""
         try:
             entry = self._whole(id, directory, name, type_, known)
+        except FileNotFoundError:  # removed on the host since it was listed
+            return b""
         except OSError:
             return wire.unknown_direntplus(after, name)
         if entry is None:
@@ -200,7 +202,7 @@ class Listings:
         changed = (stat.S_IFMT(status.st_mode) == stat.S_IFDIR) != (type_ == _DIRECTORY)
         return None if changed else (status, self._pack(status))
 
-    def _dots(self, id: int, directory: LiveDirectory, cookie: int) -> list[bytes]:
+    def _dots(self, directory: LiveDirectory, cookie: int) -> list[bytes]:
         above = self._nodes.directory(directory.parent) if directory.parent else directory
         assert above is not None
         nothing = bytes(wire.ENTRY_SIZE)
