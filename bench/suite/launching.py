@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ mount_program = "/usr/bin/fuse-overlayfs"
 
 
 @dataclass(frozen=True)
-class Engine:
+class Engine(ABC):
     """Commands with a store of their own at `place`. What they print must end with what is expected."""
 
     name: str
@@ -58,15 +59,17 @@ class Engine:
         empty(self.place)
         self.place.mkdir()
 
+    @abstractmethod
     def load(self, archive: Path) -> float:
-        raise NotImplementedError
+        """Seconds until the image is in the store."""
 
+    @abstractmethod
     def launch(self) -> float:
-        raise NotImplementedError
+        """Seconds of a container of it that does nothing."""
 
+    @abstractmethod
     def start(self, archive: Path) -> float:
-        """From the archive to the end of a command that says something."""
-        raise NotImplementedError
+        """Seconds from the archive to the end of a command that says something."""
 
 
 class Ufs(Engine):

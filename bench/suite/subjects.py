@@ -11,8 +11,9 @@ import shutil
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,7 +72,7 @@ class Mounted:
 
 
 @dataclass(frozen=True)
-class Subject:
+class Subject(ABC):
     """`name` is how it is called in results. `mount` is a context manager."""
 
     name: str
@@ -85,9 +86,9 @@ class Subject:
         for name in ("u", "w", "m"):
             (place.area / place.base / name).mkdir()
 
-    @contextmanager
-    def mount(self, place: Place) -> Iterator[Mounted]:
-        raise NotImplementedError
+    @abstractmethod
+    def mount(self, place: Place) -> AbstractContextManager[Mounted]:
+        """Mounted inside. Raises `Absent`."""
 
 
 @dataclass(frozen=True)
