@@ -1,7 +1,8 @@
 """What is left to do when a change shows or has been given up: removing temporaries, settling names of records.
 
-The caller is told of the change, so what fails here is logged and not raised. Whatever it leaves is one of the states
-that a killed server leaves as well, and the next mount tidies those.
+The caller is told of the change, so what fails here is logged and not raised. Whatever it leaves does no harm, as a
+server that is killed may leave it as well. The next mount removes temporaries and settles records; a whiteout that
+hides nothing and the time of a directory stay as they are.
 """
 
 from __future__ import annotations
@@ -18,4 +19,4 @@ def tidying(what: str) -> Iterator[None]:
     except OSError as failure:
         import logging
 
-        logging.getLogger("unionfs").warning("%s: %s; the next mount does it", what, failure.strerror)
+        logging.getLogger("unionfs").warning("%s: %s; what is left does no harm", what, failure.strerror)

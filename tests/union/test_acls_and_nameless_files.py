@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.content import LOWERS
+from tests.support.somebody import Somebody
 from tests.union.test_operations import System, opened, raises, root, system
 
 SYSTEMS = ["plain", *(f"{lower}-direct" for lower in LOWERS)]
@@ -22,6 +23,7 @@ assert root, system  # the fixtures
 
 ACCESS, DEFAULT = "system.posix_acl_access", "system.posix_acl_default"
 OTHER = 4242
+STRANGER = Somebody(OTHER, OTHER)
 _NOBODY_IN_PARTICULAR = 0xFFFFFFFF
 USER_OBJ, USER, GROUP_OBJ, MASK, OTHERS = 1, 2, 4, 16, 32
 
@@ -35,25 +37,6 @@ def for_user(permissions: int, group: int = 0, mask: int = 7, others: int = 0) -
     none = _NOBODY_IN_PARTICULAR
     return acl((USER_OBJ, 7, none), (USER, permissions, OTHER), (GROUP_OBJ, group, none), (MASK, mask, none),
                (OTHERS, others, none))  # fmt: skip
-
-
-def as_other(root: Path, act: Callable[[], object]) -> int:
-    """What `act` raised (an errno), or 0, in a process of another user that stands in `root`."""
-    pid = os.fork()
-    if not pid:
-        status = 255
-        try:
-            os.chdir(root)
-            os.setgroups([])
-            os.setresgid(OTHER, OTHER, OTHER)
-            os.setresuid(OTHER, OTHER, OTHER)
-            act()
-            status = 0
-        except OSError as error:
-            status = error.errno or 255
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def mode(path: Path) -> int:
@@ -70,14 +53,14 @@ def reads(name: str) -> Callable[[], object]:
 def test_an_access_acl_is_kept_and_obeyed(system: System) -> None:
     path = system.root / "a"
     path.chmod(0o700)
-    assert as_other(system.root, reads("a")) == errno.EACCES
+    assert STRANGER.attempt(system.root, reads("a")) == errno.EACCES
     os.setxattr(path, ACCESS, for_user(4))
     assert mode(path) == 0o770, "the group's bits are the mask"
-    assert as_other(system.root, reads("a")) == 0
+    assert STRANGER.attempt(system.root, reads("a")) == 0
     system.remount()
-    assert as_other(system.root, reads("a")) == 0
+    assert STRANGER.attempt(system.root, reads("a")) == 0
     path.chmod(0o600)
-    assert as_other(system.root, reads("a")) == errno.EACCES, "chmod has cut the mask"
+    assert STRANGER.attempt(system.root, reads("a")) == errno.EACCES, "chmod has cut the mask"
     assert os.getxattr(path, ACCESS) == acl(
         (USER_OBJ, 6, _NOBODY_IN_PARTICULAR), (USER, 4, OTHER), (GROUP_OBJ, 0, _NOBODY_IN_PARTICULAR),
         (MASK, 0, _NOBODY_IN_PARTICULAR), (OTHERS, 0, _NOBODY_IN_PARTICULAR),
@@ -91,7 +74,7 @@ def test_an_acl_can_refuse_one_user(system: System) -> None:
     path.chmod(0o755)
     os.setxattr(path, ACCESS, for_user(0, group=5, others=5))
     assert mode(path) == 0o775
-    assert as_other(system.root, reads("a")) == errno.EACCES
+    assert STRANGER.attempt(system.root, reads("a")) == errno.EACCES
 
 
 def test_a_default_acl_is_inherited_and_takes_the_umasks_place(system: System) -> None:
@@ -111,9 +94,9 @@ def test_a_default_acl_is_inherited_and_takes_the_umasks_place(system: System) -
     ]  # fmt: skip
     assert [mode(system.root / name) for name in ("umasked", "umasked-dir")] == [0o600, 0o700]
     assert os.getxattr(system.root / "d/sub", DEFAULT) == for_user(7)
-    assert as_other(system.root, reads("d/sub/made")) == 0
+    assert STRANGER.attempt(system.root, reads("d/sub/made")) == 0
     (system.root / "d").chmod(0o700)
-    assert as_other(system.root, reads("d/sub/made")) == errno.EACCES, "d itself has only a default ACL"
+    assert STRANGER.attempt(system.root, reads("d/sub/made")) == errno.EACCES, "d itself has only a default ACL"
 
 
 def test_a_default_acl_counts_where_something_was_removed(system: System) -> None:
@@ -199,7 +182,7 @@ def test_a_nameless_file_of_another_user(system: System) -> None:
         fd = os.open("d", os.O_TMPFILE | os.O_WRONLY, 0o4750)
         os.link(f"/proc/self/fd/{fd}", "d/theirs", src_dir_fd=0, follow_symlinks=True)
 
-    assert as_other(system.root, make) == 0
+    assert STRANGER.attempt(system.root, make) == 0
     made = (system.root / "d/theirs").stat()
     assert (made.st_uid, made.st_gid, stat.S_IMODE(made.st_mode)) == (OTHER, OTHER, 0o4750 & ~0o022)
 
