@@ -78,6 +78,11 @@ class Mounted:
         # Remounting shrinks the file system's dentry cache (reconfigure_super() in fs/super.c). Root only.
         syscalls.mount(b"ufs", os.fsencode(self.target), b"fuse.ufs", _MS_REMOUNT, b"")
 
+    @property
+    def server(self) -> int:
+        """The process that serves, 0 for none."""
+        return self._server
+
     def take_log(self) -> str:
         """What the server said so far, for a test that expects something; `unmount` then asks for no more of it."""
         text = self._log.read_text()

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from unionfs.fuse import wire
+from unionfs.fuse.latency import LINGER_MS, CpuLatency
 from unionfs.fuse.messages import MAX_WRITE, Messages
 from unionfs.fuse.waiting import Patience
 from unionfs.union import Busy, Job, Later, Union
@@ -46,6 +47,7 @@ class Direct:
         self._blocking = True
         os.set_blocking(fd, True)
         self._patience = Patience()
+        self._latency = CpuLatency()
         self._poll = select.poll()
         self._poll.register(fd, select.POLLIN)
         self._done: deque[Callable[[], None]] = deque()
@@ -73,6 +75,8 @@ class Direct:
         times = self._patience.times()
         try:
             if not times and not self._running:
+                if self._latency.kept:
+                    self._latency.release()
                 self._block(True)
                 return os.readv(self._fd, buffers) or -1  # 0 comes only from a socket in the device's place
             self._block(False)
@@ -85,6 +89,8 @@ class Direct:
                     continue
                 if attempt:
                     self._patience.paid()
+                    if self._patience.dense and not self._latency.kept:
+                        self._latency.keep()
                 return length or -1
         except OSError as error:
             if error.errno in (errno.ENODEV, errno.ECONNABORTED):  # unmounted, or aborted through fusectl
@@ -104,7 +110,11 @@ class Direct:
 
     def _sleep(self) -> None:
         """Until there is a request or a worker has finished."""
-        if self._wake in dict(self._poll.poll()):
+        ready = self._poll.poll(LINGER_MS) if self._latency.kept else self._poll.poll()
+        if self._latency.kept and not ready:
+            self._latency.release()
+            ready = self._poll.poll()
+        if self._wake in dict(ready):
             os.eventfd_read(self._wake)
 
     def _dispatch(self, message: memoryview) -> None:
@@ -197,6 +207,7 @@ class Direct:
 
     def _stop(self) -> None:
         """The mount is gone: wait for the workers, then let what they did be published or cleaned up."""
+        self._latency.release()
         if self._pool is None:
             return
         self._pool.shutdown()

@@ -1,0 +1,48 @@
+"""The server asks for low latency while requests come one after the other, where that pays, and for no longer."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.support.content import Lower
+from tests.support.mounted import Mounted
+from tests.support.waiting import settles, wait_until
+from unionfs.fuse.latency import DEVICE
+
+
+def _dear_and_allowed() -> bool:
+    """Asked of the machine in another way than the product does."""
+    driver = Path("/sys/devices/system/cpu/cpuidle/current_driver")
+    guest = driver.exists() and driver.read_text() == "haltpoll\n"
+    return guest and 2 <= len(os.sched_getaffinity(0)) <= 4 and os.access(DEVICE, os.W_OK)
+
+
+def _asks(server: int) -> bool:
+    for fd in Path(f"/proc/{server}/fd").iterdir():
+        try:
+            if os.readlink(fd) == DEVICE:
+                return True
+        except FileNotFoundError:  # closed since it was listed
+            continue
+    return False
+
+
+@pytest.mark.only_root
+def test_idle_cpus_are_kept_awake_only_while_requests_are_dense(tmp_path: Path) -> None:
+    mounted = Mounted(tmp_path, Lower(tmp_path / "lower", "directories").open, "direct")
+    mounted.mount()
+    try:
+        server = mounted.server
+
+        def asks_when_busy() -> bool:
+            for _ in range(500):
+                os.statvfs(mounted.target)  # never cached: a request each
+            return _asks(server)
+
+        assert settles(asks_when_busy, 20 if _dear_and_allowed() else 0.5) == _dear_and_allowed()
+        wait_until(lambda: not _asks(server), "an idle server to let idle CPUs halt")
+    finally:
+        mounted.unmount()
