@@ -24,14 +24,14 @@ _MOST_WAITING: Final = 1000
 
 
 class Names:
-    """What a directory holds: types by name, the layers of names that the topmost lacks, attributes where known."""
+    """What a directory holds: types by name, the layers of names that the topmost lacks, statuses where known."""
 
-    __slots__ = ("attributes", "below", "types")
+    __slots__ = ("below", "statuses", "types")
 
     def __init__(self) -> None:
         self.types: dict[bytes, int] = {}
         self.below: dict[bytes, LayerDir] = {}
-        self.attributes: dict[bytes, tuple[os.stat_result, bytes]] = {}
+        self.statuses: dict[bytes, os.stat_result] = {}
 
 
 class Reader(Protocol):
@@ -40,8 +40,8 @@ class Reader(Protocol):
     def read(self, directory: LiveDirectory) -> Names:
         """The names of a directory."""
 
-    def attributes(self, directory: LiveDirectory, name: bytes, type_: int) -> tuple[os.stat_result, bytes] | None:
-        """The status of a name and its attributes, if a look at it is enough."""
+    def status(self, directory: LiveDirectory, name: bytes, type_: int) -> os.stat_result | None:
+        """The status of a name, if that is all there is to it."""
 
 
 class Ahead:
@@ -57,7 +57,7 @@ class Ahead:
     def listed(self, below: Iterable[LiveDirectory]) -> None:
         """A directory of a walk was listed, with these in it."""
         while self._count > _MOST_NAMES:
-            self._count -= len(self._read.popitem(last=False)[1].attributes)
+            self._count -= len(self._read.popitem(last=False)[1].statuses)
         self._waiting.extend(reversed(list(below)))
         del self._waiting[:-_MOST_WAITING]
 
@@ -65,7 +65,7 @@ class Ahead:
         """What was read of a directory so far, once."""
         names = self._read.pop(directory, None)
         if names is not None:
-            self._count -= len(names.attributes)
+            self._count -= len(names.statuses)
         return names
 
     def work(self) -> bool:
@@ -88,9 +88,9 @@ class Ahead:
             for number, (name, type_) in enumerate(names.types.items()):
                 if directory not in self._read:
                     return
-                found = self._reader.attributes(directory, name, type_)
+                found = self._reader.status(directory, name, type_)
                 if found is not None:
-                    names.attributes[name] = found
+                    names.statuses[name] = found
                     self._count += 1
                 if number % _AT_ONCE == _AT_ONCE - 1:
                     yield

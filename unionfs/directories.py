@@ -21,6 +21,7 @@ from unionfs.descriptors import Descriptors
 from unionfs.fuse import wire
 from unionfs.inonumbers import InodeNumbers
 from unionfs.layerdir import LayerDir, OpenDirectories, room
+from unionfs.liveattr import LiveAttributes
 from unionfs.livelisting import Listings
 from unionfs.livenodes import LiveDirectory, LiveFile, LiveNodes
 from unionfs.override import Override
@@ -58,6 +59,8 @@ class DirectoryStack:
         self._pool = OpenDirectories(skip=_by_directory(skip))
         self._files = Descriptors(room())
         self._numbers = InodeNumbers()
+        self._packer = LiveAttributes(self._numbers, self._valid)
+        self._pack = self._packer.attr
         self._noatime = os.O_NOATIME
         self._recent: tuple[int, bytes] | None = None  # attributes of the last lookup; GETATTR often follows
         self._roots: list[LayerDir] = []
@@ -71,7 +74,7 @@ class DirectoryStack:
         self._nodes = LiveNodes(list(self._roots))
         self._listings = Listings(
             self._pool, self._nodes, self._numbers, self._hide, self._overridden,
-            pack=lambda status: self._pack(status, None), entry=self.entry, valid=self._valid,
+            packer=self._packer, entry=self.entry, walks=not self._valid.finite,
         )  # fmt: skip
 
     def _adopt(self, root: LayerDir) -> bool:
@@ -199,21 +202,6 @@ class DirectoryStack:
         if not self._overridden[place.layer]:
             return None
         return override.read(whiteout.path(self._pool.fd(place), name or b"."), status)
-
-    def _pack(self, status: os.stat_result, changed: Override | None) -> bytes:
-        mode, uid, gid, rdev = status.st_mode, status.st_uid, status.st_gid, status.st_rdev
-        if changed is not None:
-            uid, gid, mode, rdev = changed
-        nlink = 1 if stat.S_ISDIR(mode) else status.st_nlink
-        atime, atimensec = divmod(status.st_atime_ns, 1_000_000_000)
-        mtime, mtimensec = divmod(status.st_mtime_ns, 1_000_000_000)
-        ctime, ctimensec = divmod(status.st_ctime_ns, 1_000_000_000)
-        return wire.ATTR.pack(
-            self._numbers.shown(status.st_dev, status.st_ino),
-            status.st_size, status.st_blocks, atime, mtime, ctime, atimensec, mtimensec, ctimensec,
-            mode, nlink, uid, gid, rdev and wire.encode_rdev(os.major(rdev), os.minor(rdev)),
-            status.st_blksize, 0,
-        )  # fmt: skip
 
     def foreign_ino(self, device: int, ino: int) -> int:
         return self._numbers.shown(device, ino)

@@ -9,7 +9,6 @@ Indexes are given to the layers in their order and to submounts as they are met.
 from __future__ import annotations
 
 import os
-import stat
 from typing import Final
 
 _BITS: Final = 48
@@ -25,16 +24,18 @@ class InodeNumbers:
 
     def index(self, device: int) -> int:
         """The index of an st_dev, a new one if it was not met before."""
-        index = self._indexes.get(device)
-        if index is None:
+        try:
+            return self._indexes[device]
+        except KeyError:
             index = self._indexes[device] = len(self._indexes)
-        return index
+            return index
 
     def shown(self, device: int, ino: int) -> int:
         """st_ino as the mount shows it."""
         if ino > _MASK:
             ino = (ino * _GOLDEN & 0xFFFFFFFFFFFFFFFF) >> 64 - _BITS
-        return (self.index(device) & 0xFFFF) << _BITS | ino
+        index = self.index(device)
+        return (index & 0xFFFF) << _BITS | ino if index else ino
 
     def identity(self, status: os.stat_result) -> int:
         """A number that no other file has, for our own tables.
@@ -42,4 +43,6 @@ class InodeNumbers:
         The type is a part of it: the host gives numbers of removed files to new ones, and what the kernel
         knows as a file must not become a symlink.
         """
-        return (self.index(status.st_dev) << 64 | status.st_ino) << 4 | stat.S_IFMT(status.st_mode) >> 12
+        kind = status.st_mode >> 12
+        index = self.index(status.st_dev)
+        return (index << 64 | status.st_ino) << 4 | kind if index else status.st_ino << 4 | kind

@@ -47,8 +47,12 @@ class Listed:
 
     def after(self, cookie: int) -> Iterator[Entry]:
         """The entries after a cookie. Their node is 0: listing a live directory looks nothing up."""
-        names, types, cookies = self._names, self._types, self._cookies
-        start = cookie if cookies is None else bisect_right(cookies, cookie)
-        for position in range(start, len(names)):
-            own = position + 1 if cookies is None else cookies[position]
-            yield Entry(names[position], 0, types[position], own)
+        for name, type_, own in self.rows(cookie, len(self._names)):
+            yield Entry(name, 0, type_, own)
+
+    def rows(self, cookie: int, most: int) -> Iterator[tuple[bytes, int, int]]:
+        """(name, d_type, cookie) of at most so many entries after a cookie."""
+        start = cookie if self._cookies is None else bisect_right(self._cookies, cookie)
+        end = start + most
+        cookies = range(start + 1, end + 1) if self._cookies is None else self._cookies[start:end]
+        return zip(self._names[start:end], self._types[start:end], cookies, strict=False)

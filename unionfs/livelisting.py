@@ -17,6 +17,7 @@ from unionfs.fuse import wire
 from unionfs.inonumbers import InodeNumbers
 from unionfs.layerdir import LayerDir, OpenDirectories
 from unionfs.listing import Listed
+from unionfs.liveattr import LEAST_RECORD, LiveAttributes, record_size
 from unionfs.livenodes import LiveDirectory, LiveNodes
 from unionfs.merge import below
 from unionfs.tree import DOT, Entry
@@ -27,8 +28,8 @@ _DIRECTORY: Final = stat.S_IFDIR >> 12
 class Listings:
     """The listings of one tree.
 
-    `hide` as for `DirectoryStack`; `overridden` says which layers use override_stat; `pack` makes attributes of a
-    status; `entry` looks up any name.
+    `hide` as for `DirectoryStack`; `overridden` says which layers use override_stat; `entry` looks up any name;
+    `walks`: directories may be read ahead, because nobody changes them.
     """
 
     def __init__(
@@ -38,18 +39,18 @@ class Listings:
         numbers: InodeNumbers,
         hide: frozenset[tuple[int, int]],
         overridden: list[bool],
-        pack: Callable[[os.stat_result], bytes],
+        packer: LiveAttributes,
         entry: Callable[[int, bytes], bytes | None],
-        valid: wire.Validity,
+        walks: bool,
     ) -> None:
         self._pool = pool
         self._nodes = nodes
         self._numbers = numbers
         self._hide = hide
         self._overridden = overridden
-        self._pack = pack
+        self._packer = packer
         self._entry = entry
-        self._valid = valid
+        self._walks = walks
         self.ahead = Ahead(self)
 
     # Names.
@@ -123,58 +124,41 @@ class Listings:
         if cookie in (0, DOT):
             records.extend(self._dots(directory, cookie))
             size -= sum(map(len, records))
-        attributes: dict[bytes, tuple[os.stat_result, bytes]] = {}
+        statuses: dict[bytes, os.stat_result] = {}
         if directory.listed is None or cookie in (0, DOT, DOT + 1):  # a seekdir(3) may come before any listing
             names = self.ahead.take(directory) or self.read(directory)
             self._list(directory, names)
-            attributes = names.attributes
+            statuses = names.statuses
         cookie = 0 if cookie >= DOT else cookie
         assert directory.listed is not None
-        for name, _, type_, after in directory.listed.after(cookie):
-            size -= wire.ENTRY_SIZE + wire.DIRENT.size + len(name) + (-len(name) % 8)
+        for name, type_, after in directory.listed.rows(cookie, size // LEAST_RECORD):
+            size -= record_size(name)
             if size < 0:
                 break
-            records.append(self._record(id, directory, name, type_, after, attributes.get(name)))
+            records.append(self._record(id, directory, name, type_, after, statuses.get(name)))
         self._go_on(directory)
         return b"".join(records)
 
     def _go_on(self, directory: LiveDirectory) -> None:
         """Let what is in a directory be read ahead, if the one above was listed, too: a walk and not one look."""
         above = self._nodes.directory(directory.parent) if directory.parent else None
-        if above is not None and above.listed is not None and directory.children and not self._valid.finite:
+        if above is not None and above.listed is not None and directory.children and self._walks:
             self.ahead.listed(map(self._nodes.known_directory, directory.children.values()))
 
     def _record(
-        self,
-        id: int,
-        directory: LiveDirectory,
-        name: bytes,
-        type_: int,
-        after: int,
-        known: tuple[os.stat_result, bytes] | None,
+        self, id: int, directory: LiveDirectory, name: bytes, type_: int, after: int, status: os.stat_result | None
     ) -> bytes:
-        """One entry, b"" for what is not there any more."""
+        """One entry, b"" for what is not there any more. `status`: where it was looked at before."""
         try:
-            entry = self._whole(id, directory, name, type_, known)
+            status = status or self.status(directory, name, type_)
+            if status is None:
+                return self._by_lookup(id, name, after)
         except FileNotFoundError:  # removed on the host since it was listed
             return b""
         except OSError:
             return wire.unknown_direntplus(after, name)
-        if entry is None:
+        if self._hide and (status.st_dev, status.st_ino) in self._hide:
             return b""
-        ino = int.from_bytes(entry[wire.ENTRY_INO], "little")
-        return entry + wire.dirent(ino, after, int.from_bytes(entry[wire.ENTRY_MODE], "little") >> 12, name)
-
-    def _whole(
-        self, id: int, directory: LiveDirectory, name: bytes, type_: int, known: tuple[os.stat_result, bytes] | None
-    ) -> bytes | None:
-        """The answer to a LOOKUP of a name that was listed."""
-        known = known or self.attributes(directory, name, type_)
-        if known is None:
-            return self._entry(id, name)
-        status, attr = known
-        if (status.st_dev, status.st_ino) in self._hide:
-            return None
         place = directory.below.get(name) or directory.layers[0]
         if type_ == _DIRECTORY:
             child, unused = self._nodes.seen_directory(id, name, [below(place, name, status, self._pool)])
@@ -182,25 +166,25 @@ class Listings:
                 self._pool.drop(layer)
         else:
             child = self._nodes.seen_file(self._numbers.identity(status), id, place, name)
-        return self._valid.entry(child, attr)
+        return self._packer.record(child, status, after, name)
 
-    def _place(self, directory: LiveDirectory, name: bytes, type_: int) -> LayerDir | None:
-        """The directory of a layer whose entry is all that there is to a name; None where that takes a lookup."""
+    def _by_lookup(self, id: int, name: bytes, after: int) -> bytes:
+        entry = self._entry(id, name)
+        if entry is None:
+            return b""
+        ino = int.from_bytes(entry[wire.ENTRY_INO], "little")
+        return entry + wire.dirent(ino, after, int.from_bytes(entry[wire.ENTRY_MODE], "little") >> 12, name)
+
+    def status(self, directory: LiveDirectory, name: bytes, type_: int) -> os.stat_result | None:
+        """The status of a listed name that is all there is to it; None where it takes a lookup to know."""
         place = directory.below.get(name) or directory.layers[0]
         if self._overridden[place.layer]:
             return None
         if type_ == _DIRECTORY and place.layer != len(self._overridden) - 1:
             return None  # those below may have it, too, or it may be redirected
-        return place
-
-    def attributes(self, directory: LiveDirectory, name: bytes, type_: int) -> tuple[os.stat_result, bytes] | None:
-        """The status of a listed name and its attributes; None where it takes a lookup to know."""
-        place = self._place(directory, name, type_)
-        if place is None:
-            return None
         status = os.stat(name, dir_fd=self._pool.fd(place), follow_symlinks=False)
-        changed = (stat.S_IFMT(status.st_mode) == stat.S_IFDIR) != (type_ == _DIRECTORY)
-        return None if changed else (status, self._pack(status))
+        changed = (status.st_mode & 0o170000 == stat.S_IFDIR) != (type_ == _DIRECTORY)
+        return None if changed else status
 
     def _dots(self, directory: LiveDirectory, cookie: int) -> list[bytes]:
         above = self._nodes.directory(directory.parent) if directory.parent else directory

@@ -91,7 +91,7 @@ class LiveNodes:
             node = LiveFile(identity, parent, place, name)
             self._by_identity[identity] = id
             self._known[id] = node
-            self._keep(parent)
+            self.known_directory(parent).kept += 1
         else:
             node = self._file(id)
             if node.parent == parent and node.name == name:
@@ -100,7 +100,7 @@ class LiveNodes:
                 if node.others is None:
                     node.others = {}
                 if (parent, name) not in node.others:
-                    self._keep(parent)
+                    self.known_directory(parent).kept += 1
                 node.others[parent, name] = place
         node.lookups += 1
         return id
@@ -175,9 +175,6 @@ class LiveNodes:
         node = self._known[id]
         assert isinstance(node, LiveDirectory)
         return node
-
-    def _keep(self, parent: int) -> None:
-        self.known_directory(parent).kept += 1
 
     def _release(self, parent: int) -> int:
         self.known_directory(parent).kept -= 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 
@@ -25,6 +26,9 @@ def serve(
     the caller's umask already; so this process's is cleared.
     """
     os.umask(0)
+    # Nodes are many and live long, cycles are few (tracebacks): the collector need not look at them all so often.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
     try:
         if engine == "direct":
             from unionfs.fuse.direct import Direct

@@ -59,6 +59,7 @@ ENTRY_MODE = slice(ENTRY_HEAD.size + 60, ENTRY_HEAD.size + 64)
 _UNKNOWN_INO = 0xFFFFFFFF  # FUSE_UNKNOWN_INO: the kernel makes a d_ino up
 ATTR_HEAD = struct.Struct("<QII")  # attr_valid attr_nsec dummy; then ATTR
 DIRENT = struct.Struct("<QQII")  # ino off namelen type; then the name, padded to 8
+DIRENTPLUS = struct.Struct("<QQQQII3Q3q10IQQII")  # ENTRY_HEAD, ATTR and DIRENT in one; then the name
 
 INIT_IN = struct.Struct("<IIII")  # major minor max_readahead flags; then flags2, unused
 INIT_OUT = struct.Struct("<IIIIHHIIHHII6I")
@@ -217,7 +218,7 @@ def entry(node: int, attr: bytes | memoryview, valid: int = FOREVER) -> bytes:
 class Validity:
     """How long the kernel may believe what it was told: `seconds`, a float; made into bytes once."""
 
-    __slots__ = ("_times", "attr_head", "seconds")
+    __slots__ = ("_times", "attr_head", "entry_times", "seconds")
 
     def __init__(self, seconds: float) -> None:
         whole = int(seconds)
@@ -225,7 +226,9 @@ class Validity:
         self.seconds = seconds
         self.attr_head = ATTR_HEAD.pack(whole, nsec, 0)
         """What precedes the attributes in ``struct fuse_attr_out``."""
-        self._times = struct.pack("<QQII", whole, whole, nsec, nsec)
+        self.entry_times = whole, whole, nsec, nsec
+        """The fields of ENTRY_HEAD after `generation`."""
+        self._times = struct.pack("<QQII", *self.entry_times)
 
     @property
     def finite(self) -> bool:
