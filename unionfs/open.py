@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unionfs import ownership
+from unionfs import leaving, ownership
 from unionfs.tree import Tree
 from unionfs.union import Union
 from unionfs.upper import Upper
@@ -34,4 +34,5 @@ def open_union(
         if workdir is None:
             raise ValueError("an upper directory needs a work directory")
         upper = Upper(upperdir, workdir, overrides)
+        leaving.settle(upper)
     return Union(tree, upper, owners)

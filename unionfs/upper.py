@@ -7,6 +7,7 @@ directory on the same file system:
     work/     temporaries; swept when mounting, since nothing in it was published
     origins/  links.py: hard links to files of the upper that stand for a file of the tree
     whiteout  the device that all whiteouts are links to
+    leaving/  leaving.py: a device that belongs where something is about to move away
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ ORIGIN = "user.ufs.origin"
 """On a file of the upper: the decimal st_ino of the file of the tree that it stands for."""
 
 REDIRECT = "user.overlay.redirect"
+
+LEAVING = b"leaving"
+"""In the work directory; see `unionfs.leaving`."""
 
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -56,7 +60,7 @@ class Upper:
         self.device = os.fstat(self.root).st_dev
         if os.fstat(base).st_dev != self.device:
             raise OSError(errno.EXDEV, "the work directory is not on the upper directory's file system", workdir)
-        self._lock = base
+        self.base = base  # locked by it
         try:
             fcntl.flock(base, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -347,7 +351,7 @@ class Upper:
         self._files.close()
         self._readable.close()
         self._directories.close()
-        for fd in (self.root, self.work, self.origins, self._lock):
+        for fd in (self.root, self.work, self.origins, self.base):
             os.close(fd)
 
 

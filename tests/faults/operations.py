@@ -107,6 +107,7 @@ def opened(lower: Lower, base: Path, form: str) -> Union:
 
 
 EXCHANGE = syscalls.RENAME_EXCHANGE
+LEAVING = syscalls.RENAME_WHITEOUT
 NOTHING: Step = lambda place: None  # noqa: E731
 
 OPERATIONS: dict[str, tuple[Step, Step]] = {
@@ -143,6 +144,12 @@ OPERATIONS: dict[str, tuple[Step, Step]] = {
     "exchange files": (NOTHING, lambda p: p.rename("d/f", "a", EXCHANGE)),
     "exchange directories": (NOTHING, lambda p: p.rename("d", "m", EXCHANGE)),
     "exchange file and directory": (NOTHING, lambda p: p.rename("d/f", "m", EXCHANGE)),
+    "rename leaving a device": (NOTHING, lambda p: p.rename("d/f", "n", LEAVING)),
+    "rename new file leaving a device": (lambda p: p.create("d/n"), lambda p: p.rename("d/n", "n", LEAVING)),
+    "rename leaving a device over": (NOTHING, lambda p: p.rename("a", "d/f", LEAVING)),
+    "rename directory leaving a device": (
+        lambda p: p.rmdir("empty"), lambda p: p.rename("m", "empty", LEAVING),
+    ),
     "unlink": (NOTHING, lambda p: p.unlink("d/f")),
     "unlink hard-linked": (NOTHING, lambda p: p.unlink("b")),
     "unlink promoted": (lambda p: p.write("d/f"), lambda p: p.unlink("d/f")),

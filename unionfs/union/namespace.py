@@ -108,7 +108,7 @@ class Namespace(Promotion):
         flags = os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC
         fd = os.open(self.upper.path(directory)[0], flags, self.host_mode(mode))
         try:
-            owner = self._owner(directory, uid, gid)
+            owner = self.owner_of_new(directory, uid, gid)
             kept = self.override_for(mode, owner)
             self._give(fd, owner, directory.gid, mode, kept)
             status = os.fstat(fd)
@@ -137,7 +137,7 @@ class Namespace(Promotion):
         Straight in place where nothing is replaced and it is complete as it is made, otherwise in the work directory.
         """
         upper, directory = self.upper, place.directory
-        owner = self._owner(directory, uid, gid)
+        owner = self.owner_of_new(directory, uid, gid)
         kept = self.override_for(mode, owner, rdev)
         made_as = os.geteuid(), directory.gid if directory.gid >= 0 else os.getegid()
         staged = place.over_mark or kept is not None or owner not in (None, made_as)
@@ -161,7 +161,7 @@ class Namespace(Promotion):
             elif made:
                 upper.remove(dir_fd, at)
             raise
-        return self._enter(place, status, kept, stat.S_ISDIR(mode))
+        return self.enter(place, status, kept, stat.S_ISDIR(mode))
 
     @staticmethod
     def _give(target: int | bytes, owner: tuple[int, int] | None, group: int, mode: int, kept: Override | None) -> None:
@@ -179,14 +179,15 @@ class Namespace(Promotion):
         if setid:
             os.chmod(target, stat.S_IMODE(os.stat(target).st_mode) | setid)  # an ACL may have changed the others
 
-    def _owner(self, directory: Directory, uid: int, gid: int) -> tuple[int, int] | None:
+    def owner_of_new(self, directory: Directory, uid: int, gid: int) -> tuple[int, int] | None:
         """The owner of something new (inode_init_owner() of fs/inode.c); None where it stays as the server makes it."""
         inherited = directory.gid
         return self.owners.store(uid, inherited if inherited >= 0 else gid)
 
-    def _enter(
+    def enter(
         self, place: Vacancy, status: os.stat_result, kept: Override | None, is_directory: bool
     ) -> tuple[bytes, Node]:
+        """The node for something new that is in its place."""
         ino = self.tree.foreign_ino(self.upper.device, status.st_ino)
         where = place.directory, place.name
         node = Node(self.new_id(), ino, where)

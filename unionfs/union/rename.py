@@ -11,14 +11,13 @@ import errno
 import os
 import stat
 
-from unionfs import override, syscalls, whiteout
+from unionfs import leaving, override, syscalls, whiteout
 from unionfs.fuse import wire
 from unionfs.nodes import WHITEOUT, Directory, Node
-from unionfs.override import Override
 from unionfs.tidying import tidying
 from unionfs.tree import ROOT
 from unionfs.union.core import check_new_name, error
-from unionfs.union.namespace import Namespace
+from unionfs.union.namespace import Namespace, Vacancy
 from unionfs.upper import REDIRECT
 
 _KNOWN = {
@@ -101,22 +100,23 @@ class Renaming(Namespace):
     def _move_leaving_device(
         self, source: tuple[int, bytes, int], target: tuple[int, bytes, int], uid: int, gid: int
     ) -> None:
-        """The device is made before the move, so that nothing fails for want of room after it."""
-        upper = self.upper
-        device = upper.temporary()
+        """The device is written down before the move and put in place after it; see `unionfs.leaving`."""
+        parent, name, id = source
+        self.materialise(parent, name, id)  # Whether it is there on disk then says whether it has moved.
+        old = self.promote_directory(parent)
+        leaving.settle(self.upper)  # of a rename before, where that could not be
+        kept = self.override_for(stat.S_IFCHR, self.owner_of_new(old, uid, gid))
+        assert kept is not None
+        leaving.prepare(self.upper, _path(old, name), kept)
         try:
-            self.make_stand_in(upper.work, device)
-            override.write(whiteout.path(upper.work, device), Override(uid, gid, stat.S_IFCHR, 0))
             self._move(source, target)
-
-            def make(dir_fd: int, at: bytes) -> None:
-                os.rename(device, at, src_dir_fd=upper.work, dst_dir_fd=dir_fd)
-
-            _, node = self.make(self.vacancy(source[0], source[1]), make, stat.S_IFCHR, uid, gid)
+        finally:
+            with tidying("leaving a device where something moved away"):
+                leaving.settle(self.upper)
+        status = whiteout.probe(self.upper.directory(old), name, aufs=False)
+        if isinstance(status, os.stat_result):
+            _, node = self.enter(Vacancy(old, name, self.names(old).get(name) == WHITEOUT), status, kept, False)
             node.lookups = 0  # nobody asked for it yet
-        except BaseException:
-            upper.discard_if_there(device)
-            raise
 
     def _replaced(self, parent: int, name: bytes, id: int) -> Node | None:
         """The node that is replaced, in the upper where its other names need that; None for the tree's or none."""
@@ -218,3 +218,11 @@ class Renaming(Namespace):
             id, name = self.tree.names(id)[0]
             parts.append(name)
         return b"/" + b"/".join(reversed(parts))
+
+
+def _path(directory: Directory, name: bytes) -> bytes:
+    """Where a name is below the upper directory."""
+    while directory.where is not None:
+        directory, above = directory.where
+        name = above + b"/" + name
+    return name
