@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -82,6 +83,17 @@ class Mounted:
     def server(self) -> int:
         """The process that serves, 0 for none."""
         return self._server
+
+    def removed_and_open(self) -> list[str]:
+        """Files and directories without a name of the upper or work directory that the server has open."""
+        found = []
+        for entry in Path(f"/proc/{self._server}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                link = os.readlink(entry)
+                # One whose name alone has gone may be a hard link's. What others have open was inherited from the test.
+                if link.startswith((f"{self.upper}/", f"{self.work}/")) and not entry.stat().st_nlink:
+                    found.append(link)
+        return found
 
     def take_log(self) -> str:
         """What the server said so far, for a test that expects something; `unmount` then asks for no more of it."""
