@@ -43,19 +43,19 @@ class Attributes(Reading):
             uid, gid = (old if new == -1 else new for old, new in zip(was[:2], owner, strict=True))
             self._override(node, was._replace(uid=uid, gid=gid))
             return
-        target, follow = self.upper.target(node)
-        os.chown(target, *owner, follow_symlinks=follow)
+        target, dir_fd, follow = self.upper.place(node)
+        os.chown(target, *owner, dir_fd=dir_fd, follow_symlinks=follow)
 
     def set_mode(self, node: Node, mode: int) -> None:
         """chmod(2). EOPNOTSUPP for a symbolic link, as Linux itself answers: it would change what that leads to."""
         was = self._overridden(node)
-        target, _ = self.upper.target(node)
+        target, dir_fd, _ = self.upper.place(node)
         if (was is not None or not isinstance(target, int)) and stat.S_ISLNK(self.mode_of(node)):
             raise error(errno.EOPNOTSUPP)
         if was is not None:
             self._override(node, was._replace(mode=stat.S_IFMT(was.mode) | stat.S_IMODE(mode)))
         else:
-            os.chmod(target, stat.S_IMODE(mode))
+            os.chmod(target, stat.S_IMODE(mode), dir_fd=dir_fd)
 
     def clear_setid(self, node: Node, group: int) -> None:
         """What file_remove_privs() does on a local disk, which lets a server with CAP_FSETID keep the bits.

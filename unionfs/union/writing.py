@@ -65,8 +65,9 @@ class Writing(Promotion):
         if valid & Fattr.MODE:
             self.set_mode(node, change.mode)
         if valid & (Fattr.ATIME | Fattr.MTIME):
-            target, follow = self.upper.target(node)
-            os.utime(target, ns=self._times(node, change), follow_symlinks=follow)
+            times = self._times(node, change)
+            target, dir_fd, follow = self.upper.place(node)
+            os.utime(target, ns=times, dir_fd=dir_fd, follow_symlinks=follow)
         status = self.upper.stat(node)
         if isinstance(node, Directory):
             self.note_directory(node, status)
