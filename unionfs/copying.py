@@ -1,10 +1,12 @@
-"""Copying the bytes of files inside the kernel where it can, keeping holes. Safe in any thread."""
+"""Copying the bytes of files inside the kernel where it can, keeping holes. Safe in any thread.
+
+What must be whole raises EIO where the source ends early: a copy must never pass for the file with zeros at its end.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
-import stat
 
 from unionfs import syscalls
 
@@ -15,14 +17,18 @@ _NO_COPY_RANGE = (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, err
 
 
 def copy_file(source: int, target: int, size: int) -> None:
-    """Copy the first `size` bytes of a regular file into an empty one, by sharing blocks if that is possible."""
+    """Copy the first `size` bytes of a regular file into an empty one, by sharing blocks if that is possible.
+
+    EIO where it has not so many, as a live file that is cut meanwhile.
+    """
     if size and size == os.fstat(source).st_size and syscalls.reflink(source, target):
+        _check_size(target, size)
         return
     offset = 0
     while offset < size:
         start = _seek(source, offset, os.SEEK_DATA, size)
         stop = _seek(source, start, os.SEEK_HOLE, size) if start < size else size
-        copy_range(source, start, target, start, stop - start)
+        copy_whole(source, start, target, start, stop - start)
         offset = stop
     os.ftruncate(target, size)
 
@@ -31,9 +37,26 @@ def _seek(fd: int, offset: int, whence: int, size: int) -> int:
     try:
         return min(os.lseek(fd, offset, whence), size)
     except OSError as error:
-        if error.errno == errno.ENXIO:  # Nothing but a hole up to the end.
+        if error.errno == errno.ENXIO:  # Nothing but a hole up to the end, if that is as far as it should be.
+            _check_size(fd, size)
             return size
         raise
+
+
+def _check_size(fd: int, size: int) -> None:
+    if os.fstat(fd).st_size < size:
+        raise ended_early()
+
+
+def ended_early() -> OSError:
+    """For bytes that must be there and are not: a layer that was cut, a file that shrank while it was copied."""
+    return OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def copy_whole(source: int, source_offset: int, target: int, target_offset: int, length: int) -> None:
+    """Copy `length` bytes; EIO where the source has not so many."""
+    if copy_range(source, source_offset, target, target_offset, length) < length:
+        raise ended_early()
 
 
 def copy_range(source: int, source_offset: int, target: int, target_offset: int, length: int) -> int:
@@ -64,8 +87,3 @@ def _copy_through_memory(source: int, source_offset: int, target: int, target_of
         target_offset += written
         view = view[written:]
     return len(data)
-
-
-def is_plain_file(fd: int) -> bool:
-    """Whether a descriptor is of a regular file."""
-    return stat.S_ISREG(os.fstat(fd).st_mode)

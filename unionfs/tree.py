@@ -103,7 +103,8 @@ class Tree(Protocol):
         """The first run of bytes of a regular file from `offset`, at most `size` long; length 0 at the end.
 
         The descriptor is borrowed: it is good until the next call of this tree; who needs it longer, dups it.
-        A run of a live file may promise more than there is: a short read of it is the end of the file.
+        A run of a live file may promise more than there is: a short read of it is the end of the file. Where the tree
+        is `stable`, it is damage.
         """
 
     def names(self, node: int) -> list[tuple[int, bytes]]:

@@ -79,14 +79,14 @@ class Job:
 
 
 def copy_runs(runs: list[tuple[int, int, int]], target: int) -> None:
-    """Write runs of bytes one after the other; holes stay holes."""
+    """Write runs of bytes one after the other; holes stay holes. EIO where a source ends within its run."""
     position = 0
     for source, offset, length in runs:
         if source >= 0:
             if len(runs) == 1 and not offset:
                 copying.copy_file(source, target, length)
             else:
-                copying.copy_range(source, offset, target, position, length)
+                copying.copy_whole(source, offset, target, position, length)
         position += length
     os.ftruncate(target, position)
 

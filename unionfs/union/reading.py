@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import stat
 from collections.abc import Iterator
 
-from unionfs import syscalls
+from unionfs import copying, syscalls
 from unionfs.fuse import wire
 from unionfs.nodes import WHITEOUT, Directory
 from unionfs.tree import DOT, Run
@@ -64,17 +65,25 @@ class Reading(Core):
             return self.tree.locate(id, offset, size)
         return Run(self.upper.readable(node), offset, size)
 
+    def keeps_promises(self, id: int) -> bool:
+        """Whether a run of a file that is shorter than `locate` says is a damaged layer rather than the end."""
+        node = self.nodes.get(id)
+        return self.tree.stable and (node is None or node.lower)
+
     def read(self, id: int, offset: int, size: int) -> bytes:
-        """Up to `size` bytes of a regular file; less only at its end."""
+        """Up to `size` bytes of a regular file; less only at its end. EIO where a layer has not what its image says."""
         parts = []
         while size > 0:
             fd, start, length = self.locate(id, offset, size)
             data = os.pread(fd, length, start) if fd >= 0 else bytes(length)
             parts.append(data)
-            if len(data) < length or not length:
-                break
+            if len(data) < length and self.keeps_promises(id):
+                raise copying.ended_early()
             offset += len(data)
             size -= len(data)
+            # What cannot be read may lie behind whole pages that can: only reading on tells that from the end.
+            if not data or (len(data) < length and offset % mmap.PAGESIZE):
+                break
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def lseek(self, id: int, offset: int, whence: int) -> int:

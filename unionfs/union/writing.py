@@ -122,7 +122,10 @@ class Writing(Promotion):
             raise error(errno.EOPNOTSUPP)  # The kernel copies through the page cache then.
         fd = os.dup(run.fd)
         try:
-            return copying.copy_range(fd, run.offset, self.upper.file(node), target_offset, run.length)
+            copied = copying.copy_range(fd, run.offset, self.upper.file(node), target_offset, run.length)
+            if copied < run.length and self.keeps_promises(source):
+                raise copying.ended_early()
+            return copied
         finally:
             os.close(fd)
 
