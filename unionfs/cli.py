@@ -22,6 +22,7 @@ Options for -o, separated by commas:
   ro, rw               read-only although there is an upper, or not (default)
   allow_other          let other users use the mount (root: always)
   default_permissions  let the kernel check modes (with an upper: always)
+  volatile             fsync(2) and its like do nothing: what is written need not survive a crash of the machine
   writeback            let the kernel merge small writes; a full disk shows at close(2) then, not at write(2)
   timeout=SECONDS      show changes of the lower directories after so long (default: they do not change)
   squash_to_root       everything belongs to root
@@ -98,7 +99,7 @@ def _mount(options: Options, target: str, engine: str, foreground: bool) -> None
     translated = None
     if options.uid_map or options.gid_map:
         translated = Translated(options.uid_map, options.gid_map)
-    union = open_union(tree, options.upper, options.work, squash, translated, options.overrides)
+    union = open_union(tree, options.upper, options.work, squash, translated, options.overrides, options.volatile)
     read_only = options.read_only or options.upper is None
     source = "ufs"
     hold_signals()

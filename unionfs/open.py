@@ -15,10 +15,12 @@ def open_union(
     squash: tuple[int, int] | None = None,
     translated: ownership.Translated | None = None,
     overrides: bool = False,
+    volatile: bool = False,
 ) -> Union:
     """A union of a tree and, if `upperdir` is given, an upper with its work directory.
 
     `overrides`: the upper keeps owners and modes in xattrs, whether its root says so already or not.
+    `volatile`: fsync(2) and its like need not bring anything to a disk.
     `squash`: every owner is shown as this (uid, gid), and none is stored. `translated`: owners are stored as other ids.
     Otherwise they are real as far as this user namespace maps them. Raises `OSError` as `Upper` does.
     """
@@ -33,6 +35,6 @@ def open_union(
     if upperdir is not None:
         if workdir is None:
             raise ValueError("an upper directory needs a work directory")
-        upper = Upper(upperdir, workdir, overrides)
+        upper = Upper(upperdir, workdir, overrides, volatile)
         leaving.settle(upper)
     return Union(tree, upper, owners)

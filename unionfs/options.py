@@ -12,16 +12,15 @@ from dataclasses import dataclass, field
 
 from unionfs.ownership import Mapping
 
-FLAGS = frozenset({"ro", "rw", "allow_other", "default_permissions", "squash_to_root", "writeback"})
+FLAGS = frozenset({"ro", "rw", "allow_other", "default_permissions", "squash_to_root", "writeback", "volatile"})
 VALUES = frozenset(
     {"lowerdir", "upperdir", "workdir", "squash_to_uid", "squash_to_gid", "timeout"}
     | {"uidmapping", "gidmapping", "xattr_permissions"}
 )
 IGNORED = frozenset(
-    # Of mount(8) and of engines: about the mount point, durability or labels, which change nothing served here.
+    # Of mount(8) and of engines: about the mount point or labels, which change nothing served here.
     {"dev", "nodev", "suid", "nosuid", "exec", "noexec", "atime", "noatime", "relatime", "async", "private"}
     | {
-        "volatile",
         "auto",
         "noauto",
         "_netdev",
@@ -56,6 +55,8 @@ class Options:
     allow_other: bool = False
     default_permissions: bool = False
     writeback: bool = False
+    volatile: bool = False
+    """Nothing needs to survive a crash of the machine: fsync(2) and its like do nothing."""
     timeout: float | None = None
     """Seconds after which changes of the lower directories show; None: never."""
     squash_uid: int | None = None
@@ -110,7 +111,7 @@ def _flag(options: Options, name: str) -> None:
         options.read_only = name == "ro"
     elif name == "squash_to_root":
         options.squash_uid = options.squash_gid = 0
-    elif name in ("allow_other", "default_permissions", "writeback"):
+    elif name in ("allow_other", "default_permissions", "writeback", "volatile"):
         setattr(options, name, True)
 
 

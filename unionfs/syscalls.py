@@ -50,6 +50,13 @@ def syncfs(fd: int) -> None:
     _check(_libc.syncfs(fd))
 
 
+def filesystem_type(fd: int) -> int:
+    """``f_type`` of fstatfs(2), which os.fstatvfs() leaves out."""
+    status = (ctypes.c_ulong * 32)()  # struct statfs has 120 bytes on 64-bit machines and begins with it
+    _check(_libc.fstatfs(fd, status))
+    return int(status[0])
+
+
 def mount(source: bytes, target: bytes, fstype: bytes, flags: int, data: bytes) -> None:
     """mount(2)."""
     _check(_libc.mount(source, target, fstype, flags, data), target)

@@ -37,6 +37,9 @@ LEAVING = b"leaving"
 
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
+_IN_MEMORY = (0x01021994, 0x858458F6)
+"""tmpfs and ramfs by statfs(2), whose fsync(2) is noop_fsync() of fs/libfs.c."""
+
 NO_XATTR = (errno.EOPNOTSUPP, errno.EPERM)
 """Marks cannot be stored here: no xattrs on this file system, or none on this type of file (xattr(7))."""
 
@@ -48,7 +51,9 @@ class Upper:
     different file systems, and whatever opening them gives.
     """
 
-    def __init__(self, upperdir: bytes | str, workdir: bytes | str, overrides: bool = False) -> None:
+    def __init__(
+        self, upperdir: bytes | str, workdir: bytes | str, overrides: bool = False, volatile: bool = False
+    ) -> None:
         capacity = max(64, min(raise_limit() // 4, 8192))
         self._directories = Descriptors(capacity)
         self._files = Descriptors(capacity)
@@ -56,6 +61,8 @@ class Upper:
         """Files that could not be opened for writing."""
         self._temporaries = itertools.count()
         self.root = os.open(upperdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.durable = not volatile and syscalls.filesystem_type(self.root) not in _IN_MEMORY
+        """Whether fsync(2) has anything to do here."""
         base = os.open(workdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.device = os.fstat(self.root).st_dev
         if os.fstat(base).st_dev != self.device:

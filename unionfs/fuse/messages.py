@@ -72,9 +72,6 @@ class Messages:
             (Op.STATFS, self._statfs, 0),
             (Op.RELEASE, self._release, 0),
             (Op.RELEASEDIR, self._release, 0),
-            (Op.FSYNC, self._fsync, wire.FSYNC_IN),
-            (Op.FSYNCDIR, self._fsync, wire.FSYNC_IN),
-            (Op.SYNCFS, self._syncfs, 0),
             (Op.READDIRPLUS, self._readdirplus, wire.READ_IN),
             (Op.SETXATTR, self._setxattr, wire.SETXATTR_IN),
             (Op.GETXATTR, self._getxattr, wire.GETXATTR_IN),
@@ -83,6 +80,10 @@ class Messages:
         ]
         if union.valid.finite:
             handlers.append((Op.OPENDIR, self._opendir, 0))
+        if union.durable:  # else ENOSYS: the kernel takes that for success and never asks again (fuse_fsync())
+            handlers.append((Op.FSYNC, self._fsync, wire.FSYNC_IN))
+            handlers.append((Op.FSYNCDIR, self._fsync, wire.FSYNC_IN))
+            handlers.append((Op.SYNCFS, self._syncfs, 0))
         self.table: dict[int, tuple[Handler, int]] = {
             opcode: (handler, wire.IN_HEADER.size + (part if isinstance(part, int) else part.size))
             for opcode, handler, part in handlers

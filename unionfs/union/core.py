@@ -58,6 +58,8 @@ class Core:
         self.by_inode: dict[int, Node] = {}  # upper files with several names, by the host's inode number
         self.linked: dict[int, Node] = {}  # nodes that have a record in origins/, by st_ino
         self.links: Links | None = None
+        self.durable = upper is not None and upper.durable
+        """Whether anything can be brought to a disk: else fsync(2) and its like have nothing to do."""
         self.jobs: dict[int, Job] = {}  # promotions that a worker is copying for
         self._ids = itertools.count(FIRST_UPPER)
         if upper is not None:

@@ -132,7 +132,7 @@ class Writing(Promotion):
     def fsync(self, id: int, datasync: bool) -> Later | None:
         """Bring a file or directory to the disk. What is the tree's was never written here."""
         node = self.nodes.get(id)
-        if self.upper_or_none is None or node is None or node.lower:
+        if not self.durable or node is None or node.lower:
             return None
         call = os.fdatasync if datasync else os.fsync
         if isinstance(node, Directory):
@@ -147,6 +147,4 @@ class Writing(Promotion):
 
     def syncfs(self) -> Later | None:
         """Bring everything to the disk."""
-        if self.upper_or_none is None:
-            return None
-        return Later(self.upper.root, syscalls.syncfs)
+        return Later(self.upper.root, syscalls.syncfs) if self.durable else None
