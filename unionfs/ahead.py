@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import Final, Protocol
 
-from unionfs.layerdir import LayerDir
+from unionfs.listing import Names
 from unionfs.livenodes import LiveDirectory
 
 _AT_ONCE: Final = 4
@@ -21,17 +21,6 @@ _MOST_NAMES: Final = 1000
 """Read ahead and not asked for yet; one takes about a kilobyte."""
 _MOST_WAITING: Final = 1000
 """Directories that may be read next."""
-
-
-class Names:
-    """What a directory holds: types by name, the layers of names that the topmost lacks, statuses where known."""
-
-    __slots__ = ("below", "statuses", "types")
-
-    def __init__(self) -> None:
-        self.types: dict[bytes, int] = {}
-        self.below: dict[bytes, LayerDir] = {}
-        self.statuses: dict[bytes, os.stat_result] = {}
 
 
 class Reader(Protocol):

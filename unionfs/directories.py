@@ -130,7 +130,8 @@ class DirectoryStack:
             raise OSError(errno.EINVAL, "not the name of a directory entry", name)
         if name.startswith(whiteout.PREFIX):
             return None
-        found = merge.find(self._roots, directory.layers, name, self._pool)
+        stack = self._listings.asked(directory, name)
+        found = merge.find(self._roots, stack, name, self._pool) if stack else None
         if found is not None and self._hide and (found.status.st_dev, found.status.st_ino) in self._hide:
             return None
         return found

@@ -1,12 +1,25 @@
-"""The merged names of a directory of a tree of live directories, each with a READDIR cookie that it keeps."""
+"""What a directory of a tree of live directories holds: its merged names, each with a READDIR cookie that it keeps."""
 
 from __future__ import annotations
 
+import os
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
 
+from unionfs.layerdir import LayerDir
 from unionfs.tree import Entry
+
+
+class Names:
+    """What a directory holds: types by name, the layers of names that the topmost lacks, statuses where known."""
+
+    __slots__ = ("below", "statuses", "types")
+
+    def __init__(self) -> None:
+        self.types: dict[bytes, int] = {}
+        self.below: dict[bytes, LayerDir] = {}
+        self.statuses: dict[bytes, os.stat_result] = {}
 
 
 class Listed:

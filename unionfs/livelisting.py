@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from unionfs import override, whiteout
-from unionfs.ahead import Ahead, Names
+from unionfs.ahead import Ahead
 from unionfs.fuse import wire
 from unionfs.inonumbers import InodeNumbers
 from unionfs.layerdir import LayerDir, OpenDirectories
-from unionfs.listing import Listed
+from unionfs.listing import Listed, Names
 from unionfs.liveattr import LEAST_RECORD, LiveAttributes, record_size
 from unionfs.livenodes import LiveDirectory, LiveNodes
 from unionfs.merge import below
 from unionfs.tree import DOT, Entry
 
 _DIRECTORY: Final = stat.S_IFDIR >> 12
+_UNKNOWN: Final = 0
+_LIST_AFTER: Final = 4
+"""Lookups: then a directory of several layers is listed to answer the others."""
 
 
 class Listings:
@@ -61,6 +64,30 @@ class Listings:
             self._list(directory, self.read(directory))
         assert directory.listed is not None
         return directory.listed.after(cookie)
+
+    def asked(self, directory: LiveDirectory, name: bytes) -> Sequence[LayerDir]:
+        """Those of a directory's layers, topmost first, that may have a name which is looked up; none where it is not
+        there. After some names, listing all layers once is cheaper than asking one after the other each time.
+        """
+        layers = directory.layers
+        if len(layers) == 1 or not self._walks:
+            return layers
+        if directory.names is None:
+            directory.asked += 1
+            if directory.asked < _LIST_AFTER:
+                return layers
+            try:
+                directory.names = self.read(directory)
+            except PermissionError:  # it may be searched but not listed: count anew before the next try
+                directory.asked = 0
+                return layers
+        type_ = directory.names.types.get(name)
+        if type_ is None:
+            return ()
+        place = directory.names.below.get(name) or layers[0]
+        if type_ in (_UNKNOWN, _DIRECTORY) or self._overridden[place.layer]:
+            return layers[layers.index(place) :]  # those below may be a part of it
+        return (place,)
 
     @staticmethod
     def _list(directory: LiveDirectory, names: Names) -> None:

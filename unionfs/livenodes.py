@@ -11,7 +11,7 @@ import itertools
 import os
 
 from unionfs.layerdir import LayerDir
-from unionfs.listing import Listed
+from unionfs.listing import Listed, Names
 from unionfs.tree import ROOT
 
 
@@ -41,7 +41,7 @@ class LiveFile:
 class LiveDirectory:
     """A merged directory: `layers` are those that have it, topmost first."""
 
-    __slots__ = ("below", "children", "ino", "kept", "layers", "listed", "lookups", "name", "parent")
+    __slots__ = ("asked", "below", "children", "ino", "kept", "layers", "listed", "lookups", "name", "names", "parent")
 
     def __init__(self, parent: int, name: bytes, layers: list[LayerDir]) -> None:
         self.parent = parent
@@ -55,6 +55,10 @@ class LiveDirectory:
         self.listed: Listed | None = None
         self.below: dict[bytes, LayerDir] = {}
         """Where listed names are that the topmost layer lacks."""
+        self.asked = 0
+        """How many names were looked up in it, as far as that counts."""
+        self.names: Names | None = None
+        """What it holds, kept where that saves asking layer after layer."""
         self.ino = 0
         """st_ino as shown, 0 where nobody has looked."""
 
@@ -120,7 +124,7 @@ class LiveNodes:
             if len(layers) == len(node.layers) and all(map(LayerDir.same_place, node.layers, layers)):
                 return id, layers
             layers, node.layers = node.layers, layers
-            node.ino = 0
+            node.ino, node.names = 0, None
             return id, layers
         id = next(self._ids)
         node = LiveDirectory(parent, name, layers)

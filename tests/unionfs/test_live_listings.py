@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from tests.support.layers import make
 from unionfs.directories import DirectoryStack
 from unionfs.fuse import wire
 from unionfs.tree import ROOT
@@ -56,3 +59,41 @@ def test_what_vanished_since_it_was_listed_does_not_show(layers: list[Path]) -> 
         (layer / os.fsdecode(gone)).unlink(missing_ok=True)
     assert set(names(tree.listing(ROOT, 3, 1 << 16))) == set(left)
     tree.close()
+
+
+def test_lookups_from_a_listing_answer_as_those_from_layer_to_layer(tmp_path: Path) -> None:
+    """Once a directory of several layers was asked often enough it is listed, whatever marks it has."""
+    layers = [
+        make(
+            tmp_path / "top", ("file", "new", "top"), ("device", "hidden"), ("mark", ".wh.marked"),
+            ("file", "both", "top"), ("dir", "merged"), ("dir", "opaque"),
+            ("xattr", "opaque", "user.overlay.opaque", "y"),
+            ("dir", "moved"), ("xattr", "moved", "user.overlay.redirect", "/old"), ("device", "old"),
+        ),
+        make(
+            tmp_path / "middle", ("file", "hidden"), ("file", "marked"), ("file", "both", "middle"),
+            ("file", "merged/middle"), ("file", "opaque/middle"), ("file", "old/within"), ("symlink", "link", "both"),
+            ("file", "a-file-above-a-directory"),
+        ),
+        make(
+            tmp_path / "bottom", ("file", "deep", "bottom"), ("file", "merged/bottom"), ("fifo", "pipe"),
+            ("file", "a-file-above-a-directory/below"), ("dir", "marked"),
+        ),
+    ]  # fmt: skip
+    asked = ["new", "hidden", "marked", "both", "merged", "opaque", "moved", "old", "link", "deep", "pipe", "absent"]
+    asked += ["a-file-above-a-directory"]
+
+    def answers(tree: DirectoryStack, name: str, before: int) -> list[object]:
+        """What a name means after so many questions, and what is below it."""
+        for number in range(before):
+            tree.contains(ROOT, b"absent-%d" % number)
+        node = tree.lookup(ROOT, os.fsencode(name))
+        if not node:
+            return []
+        attr = wire.Attr.unpack(tree.attr(node))
+        below = sorted(entry.name for entry in tree.entries(node)) if stat.S_ISDIR(attr.mode) else []
+        return [attr.ino, attr.mode, attr.size, *below]
+
+    for name in asked:
+        with closing(DirectoryStack(layers)) as fresh, closing(DirectoryStack(layers)) as listed:
+            assert answers(fresh, name, 0) == answers(listed, name, 20), name
