@@ -140,6 +140,9 @@ class Listings:
                 changed = override.read(whiteout.path(fd, name), status)
             except FileNotFoundError:
                 continue
+            except OSError:  # not to be looked at, or malformed: a lookup will say so
+                types[name] = whiteout.DT_UNKNOWN
+                continue
             if changed is not None:
                 types[name] = stat.S_IFMT(changed.mode) >> 12
 

@@ -67,7 +67,8 @@ class Listing(NamedTuple):
     """One layer's directory, read once."""
 
     names: dict[bytes, int]
-    """Name to d_type (S_IFMT >> 12), in the order of the directory, without marks and whiteouts."""
+    """Name to d_type (S_IFMT >> 12; DT_UNKNOWN where it cannot be told), in the order of the directory, without marks
+    and whiteouts."""
     whiteouts: set[bytes]
     """Names that the layers below must not show. A name may be in both: a replaced directory."""
     opaque: bool
@@ -181,14 +182,20 @@ _HIDES: Final = -2
 
 
 def _type(entry: os.DirEntry[bytes], dirfd: int, xwhiteouts: bool) -> int:
-    """The d_type of an entry, _HIDES for a whiteout, _GONE for what vanished meanwhile."""
-    if entry.is_symlink():
-        return DT_LNK
-    if entry.is_dir(follow_symlinks=False):
-        return DT_DIR
-    if not xwhiteouts and entry.is_file(follow_symlinks=False):
-        return DT_REG
-    answer = probe(dirfd, entry.name, aufs=False, xwhiteouts=xwhiteouts)
+    """The d_type of an entry, _HIDES for a whiteout, _GONE for what vanished meanwhile.
+
+    DT_UNKNOWN where it cannot be looked at, for whatever reason: a lookup of it will say why. The others go on.
+    """
+    try:
+        if entry.is_symlink():
+            return DT_LNK
+        if entry.is_dir(follow_symlinks=False):
+            return DT_DIR
+        if not xwhiteouts and entry.is_file(follow_symlinks=False):
+            return DT_REG
+        answer = probe(dirfd, entry.name, aufs=False, xwhiteouts=xwhiteouts)
+    except OSError:
+        return DT_UNKNOWN
     if answer is None:
         return _GONE
     return _HIDES if isinstance(answer, Whiteout) else stat.S_IFMT(answer.st_mode) >> 12

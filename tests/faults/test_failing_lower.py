@@ -20,6 +20,7 @@ import pytest
 from tests.faults.operations import Place
 from tests.support.mounted import Mounted
 from tests.support.systems import opened, raises
+from unionfs import override
 from unionfs.directories import DirectoryStack
 from unionfs.image.compiler import compile_image
 from unionfs.image.tree import CompiledImage
@@ -292,3 +293,76 @@ def test_a_live_file_that_shrinks_while_it_is_copied(tmp_path: Path, hole: bool)
         assert (tmp_path / "upper/f").read_bytes() == b"CHANGED" + file.read_bytes()[7:]
     finally:
         union.close()
+
+
+class Unseen(DirectoryStack):
+    """Live directories where nothing called "unseen" can be looked at. Their listings say so: of type DT_UNKNOWN."""
+
+    def lookup(self, parent: int, name: bytes) -> int:
+        _refuse(name)
+        return super().lookup(parent, name)
+
+    def entry(self, parent: int, name: bytes) -> bytes | None:
+        _refuse(name)
+        return super().entry(parent, name)
+
+    def listing(self, node: int, cookie: int, size: int) -> None:
+        """None: it is made of lookups."""
+
+
+def _refuse(name: bytes) -> None:
+    if name == b"unseen":
+        raise OSError(errno.EIO, "lost", name)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_name_that_cannot_be_looked_at_is_listed(tmp_path: Path, engine: str) -> None:
+    source, names = tmp_path / "source", ["dir", "file", "unseen"]
+    for above in (source, source / "dir"):
+        above.mkdir()
+        for name in ("file", "unseen"):
+            (above / name).write_bytes(b"content")
+    (tmp_path / "below").mkdir()
+    below = Mounted(tmp_path / "below", lambda: Unseen([os.fsencode(source)]), "direct")
+    mounted = Mounted(tmp_path, lambda: DirectoryStack([os.fsencode(below.target)]), engine)
+    root = mounted.target
+    try:
+        below.mount()
+        mounted.mount()
+        for _ in range(2):
+            assert sorted(os.listdir(root)) == names
+            assert sorted(os.listdir(root / "dir")) == names[1:]
+            for above in (root, root / "dir"):
+                assert (above / "file").read_bytes() == b"content"
+                with raises(errno.EIO):
+                    (above / "unseen").stat()
+            mounted.unmount()
+            mounted.mount()
+        with raises(errno.ENOTEMPTY):
+            (root / "dir").rmdir()
+        for above in (root, root / "dir"):  # promoted
+            (above / "file").unlink()
+        assert sorted(os.listdir(root)) == ["dir", "unseen"]
+        assert os.listdir(root / "dir") == ["unseen"]
+    finally:
+        mounted.unmount()
+        below.unmount()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_name_with_a_malformed_override_is_listed(tmp_path: Path, engine: str) -> None:
+    layer = tmp_path / "layer"
+    layer.mkdir()
+    for name in ("file", "bad"):
+        (layer / name).write_bytes(b"content")
+    for path, text in ((layer, b"5:6:0755"), (layer / "file", b"7:8:0644"), (layer / "bad", b"7:8")):
+        os.setxattr(path, override.XATTR, text)
+    mounted = Mounted(tmp_path, lambda: DirectoryStack([os.fsencode(layer)]), engine)
+    try:
+        mounted.mount()
+        assert sorted(os.listdir(mounted.target)) == ["bad", "file"]
+        assert (mounted.target / "file").stat().st_uid == 7
+        with raises(errno.EINVAL):
+            (mounted.target / "bad").stat()
+    finally:
+        mounted.unmount()

@@ -13,7 +13,7 @@ import functools
 import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import pyfuse3
 import trio
@@ -25,6 +25,10 @@ from unionfs.union import Busy, Job, Later, SetAttr, Union
 
 _T = TypeVar("_T")
 _Method = TypeVar("_Method", bound=Callable[..., Awaitable[Any]])
+
+_UNSEEN: Final = InodeT((1 << 64) - 1)
+"""Of a name that is listed but cannot be looked at. Without a type the kernel takes the name and forgets the rest
+(fuse_direntplus_link() of fs/fuse/readdir.c). With 0, as the protocol has it, libfuse has no d_ino: it is skipped."""
 
 
 def serve(union: Union, fd: int, ready: Callable[[], None] | None) -> None:
@@ -115,7 +119,8 @@ class Operations(pyfuse3.Operations):
 
     async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
         for node, count in inode_list:
-            self._union.forget(node, count)
+            if node != _UNSEEN:
+                self._union.forget(node, count)
 
     @_errno
     async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
@@ -200,11 +205,18 @@ class Operations(pyfuse3.Operations):
         for name, after in self._union.entries(fh, start_id):
             if name in (b".", b".."):
                 continue
-            entry = self._union.lookup(fh, name)
-            node = int.from_bytes(entry[:8], "little")
-            if node and not pyfuse3.readdir_reply(token, FileNameT(name), _entry(entry, self._timeout), after):
-                self._union.forget(node, 1)
+            shown = self._listed(fh, name)
+            if shown.st_ino and not pyfuse3.readdir_reply(token, FileNameT(name), shown, after):
+                await self.forget([(shown.st_ino, 1)])
                 return
+
+    def _listed(self, directory: int, name: bytes) -> EntryAttributes:
+        try:
+            return _entry(self._union.lookup(directory, name), self._timeout)
+        except OSError:  # a LOOKUP will say why to who asks for it
+            shown = EntryAttributes()
+            shown.st_ino, shown.st_mode = _UNSEEN, 0
+            return shown
 
     async def releasedir(self, fh: FileHandleT) -> None:
         return
