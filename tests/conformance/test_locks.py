@@ -194,13 +194,20 @@ def test_waiting_is_interrupted(path: Path, kind: str) -> None:
     def ring(*_: object) -> None:
         raise Rung
 
+    opens, has_opened = os.pipe()  # a process may sleep in open(2), too
+
     def waiter() -> None:
         signal.signal(signal.SIGUSR1, ring)
-        with opened(path, os.O_RDWR) as fd, pytest.raises(Rung):
-            wait_for(fd, kind)
+        with opened(path, os.O_RDWR) as fd:
+            os.write(has_opened, b"+")
+            with pytest.raises(Rung):
+                wait_for(fd, kind)
 
     with opened(path, os.O_RDWR) as fd:
         EXCLUSIVE[kind](fd)
         with beside(waiter) as child:
+            os.close(has_opened)
+            assert os.read(opens, 1) == b"+"
+            os.close(opens)
             wait_until(child.sleeps, "a process that waits for the lock")
             os.kill(child.pid, signal.SIGUSR1)
