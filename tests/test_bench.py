@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ import pytest
 from bench.suite import content, workloads
 from bench.suite.sizes import TINY
 from tests.support.installed import CHECKOUT
+from tests.support.mounts import fuse_mounts
+from tests.support.waiting import wait_until
 
 KEYS = {"workload", "placement", "subject", "seconds", "runs", "requests", "cpu", "peak"}
 SIMPLE = ["files", "small", "renamed", "big", "sqlite", "layers-1", "layers-32"]
@@ -47,6 +50,23 @@ def test_every_simple_workload_on_a_directory_and_on_ours(tmp_path: Path) -> Non
         assert found[step, "ufs"]["seconds"] > 0
     assert ("walk-cold", "ufs-image") in found
     assert ("unpack", "ufs-image") not in found
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_ended_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
+    """In the middle of a mount: what stays is a mount or a trace instance below its directory."""
+    command = [sys.executable, "-m", "bench.suite", "--quick", "--place", tmp_path, "--subject", "ufs", "--", "files"]
+    run = subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_until(lambda: fuse_mounts([tmp_path]), "a mount of the bench", 60)
+        run.send_signal(number)
+        said = run.communicate(timeout=60)[1]
+    finally:
+        run.kill()
+        run.wait()
+    assert "interrupted; nothing is left behind" in said
+    assert not list(tmp_path.iterdir())
+    assert str(tmp_path) not in Path("/proc/self/mounts").read_text()
 
 
 def test_launching(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -30,6 +31,9 @@ def main() -> None:
         return
     if unknown := set(options.workloads) - set(known()):
         sys.exit(f"bench: unknown workload {', '.join(sorted(unknown))}; there are {', '.join(known())}")
+    # As Ctrl-C: timeout(1) and CI end a run so, and mounts, servers and a trace instance have to go with it.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     prctl.set_child_subreaper(1)  # the servers of `ufs mount` are in the background, and are to be waited for
     placements = [_CHOICES[name] for name in options.placement or _CHOICES]
     subjects = [subject for subject in all_subjects() if not options.subject or subject.name in options.subject]
