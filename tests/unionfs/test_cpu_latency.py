@@ -17,7 +17,7 @@ def _dear_and_allowed() -> bool:
     """Asked of the machine in another way than the product does."""
     driver = Path("/sys/devices/system/cpu/cpuidle/current_driver")
     guest = driver.exists() and driver.read_text() == "haltpoll\n"
-    return guest and 2 <= len(os.sched_getaffinity(0)) <= 4 and os.access(DEVICE, os.W_OK)
+    return guest and 2 <= os.sysconf("SC_NPROCESSORS_ONLN") <= 4 and os.access(DEVICE, os.W_OK)
 
 
 def _asks(server: int) -> bool:
