@@ -89,8 +89,7 @@ class Direct:
                     continue
                 if attempt:
                     self._patience.paid()
-                    if self._patience.dense and not self._latency.kept:
-                        self._latency.keep()
+                    self._latency.came()
                 return length or -1
         except OSError as error:
             if error.errno in (errno.ENODEV, errno.ECONNABORTED):  # unmounted, or aborted through fusectl

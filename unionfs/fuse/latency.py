@@ -1,4 +1,4 @@
-"""Keeping idle CPUs awake while requests come one after the other, in virtual machines and for root.
+"""Keeping idle CPUs awake while requests are dense, in virtual machines and for root.
 
 A client sleeps while its request is answered. In a virtual machine its CPU then halts, which is an exit to the
 hypervisor, and so is the interrupt that wakes it: together they cost more than the answer. A latency of 0 at
@@ -10,8 +10,10 @@ CPUs can be kept awake for nothing, and this user may open the device. Elsewhere
 
 from __future__ import annotations
 
+import math
 import os
 import struct
+import time
 from typing import Final
 
 DEVICE: Final = "/dev/cpu_dma_latency"
@@ -24,18 +26,34 @@ LINGER_MS: Final = 2
 """How long without a request idle CPUs are still kept awake."""
 
 
+_MANY: Final = 64
+_DENSE_SECONDS: Final = 0.01
+"""Many requests in so short a time, twice in a row: more than one command's looks. A client may work between them: git
+compresses each file, and gains a quarter all the same (docs/performance.md)."""
+
+
 class CpuLatency:
-    """Whether idle CPUs shall stay awake. `keep` and `release` may be called again and again."""
+    """Whether idle CPUs shall stay awake."""
 
     def __init__(self) -> None:
         self.kept = False
         self._fd = -1
         self._refused = not _pays()
+        self._came = 0
+        self._since = -math.inf  # time.monotonic() when as many had come before
 
-    def keep(self) -> None:
-        """Let idle CPUs poll, where that pays and is allowed."""
+    def came(self) -> None:
+        """A request came while it was asked for, i.e. client and server have a CPU each."""
         if self.kept or self._refused:
             return
+        self._came += 1
+        if self._came == _MANY:
+            now = time.monotonic()
+            if now - self._since < _DENSE_SECONDS:
+                self._keep()
+            self._came, self._since = 0, now
+
+    def _keep(self) -> None:
         try:
             self._fd = os.open(DEVICE, os.O_WRONLY | os.O_CLOEXEC)
             os.write(self._fd, _NONE)
@@ -46,8 +64,9 @@ class CpuLatency:
         self.kept = True
 
     def release(self) -> None:
-        """Let them halt again."""
+        """Let them halt again; may be called again and again."""
         self.kept = False
+        self._came, self._since = 0, -math.inf
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

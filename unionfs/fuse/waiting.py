@@ -13,24 +13,16 @@ ASK_AGAIN = 60
 
 _MOST = 16
 _PROBE_EVERY = 64
-_DENSE = 64
-"""Requests in a row that came while they were asked for: more than one command's looks, some milliseconds of work."""
 
 
 class Patience:
     """Whether asking again pays, by its successes and failures so far."""
 
-    __slots__ = ("_credit", "_row", "_skipped")
+    __slots__ = ("_credit", "_skipped")
 
     def __init__(self) -> None:
         self._credit = _MOST
         self._skipped = 0
-        self._row = 0
-
-    @property
-    def dense(self) -> bool:
-        """Whether requests come one after the other, each as soon as the last is answered."""
-        return self._row >= _DENSE
 
     def times(self) -> int:
         """How often to ask again before the next sleep."""
@@ -44,12 +36,10 @@ class Patience:
 
     def paid(self) -> None:
         """A request came while it was asked for."""
-        self._row += 1
         if self._credit < _MOST:
             self._credit += 1
 
     def failed(self) -> None:
         """None did."""
-        self._row = 0
         if self._credit > 0:
             self._credit -= 1
