@@ -80,7 +80,7 @@ class DirectoryStack:
     def _adopt(self, root: LayerDir) -> bool:
         """Number the device of a layer and say whether it uses override_stat."""
         status = os.fstat(root.held)
-        self._numbers.index(status.st_dev)
+        self._numbers.meet(status.st_dev)
         root.skips = self._pool.skipped(status)
         return override.XATTR in _list_xattrs(whiteout.path(root.held), follow=True)
 
@@ -138,7 +138,7 @@ class DirectoryStack:
 
     def _renew(self) -> None:
         """With a finite timeout: find the layers' directories and marks again, once in so many seconds."""
-        if self.timeout < wire.FOREVER and (now := time.monotonic()) >= self._due:
+        if self._valid.finite and (now := time.monotonic()) >= self._due:
             self._due = now + self.timeout
             self._recent = None
             self._pool.renew()
@@ -176,12 +176,13 @@ class DirectoryStack:
             return attr
         self._renew()
         known = self._nodes[node]
+        name: bytes | None = None
         if isinstance(known, LiveDirectory):
-            top = known.layers[0]
-            fd = self._pool.fd(top)
-            return self._pack(status := os.fstat(fd), self._override(top, None, status))
-        status, place, name = self._status(node, known)
-        return self._pack(status, self._override(place, name, status))
+            place = known.layers[0]
+            status = os.fstat(self._pool.fd(place))
+        else:
+            status, place, name = self._status(node, known)
+        return self._pack(status, self._override(place, name, status) if self._overridden[place.layer] else None)
 
     def _status(self, id: int, node: LiveFile) -> tuple[os.stat_result, LayerDir, bytes]:
         """The status of a file by the first of its names that still leads to it. Raises ENOENT or ESTALE."""
@@ -200,8 +201,6 @@ class DirectoryStack:
         raise OSError(code, os.strerror(code))
 
     def _override(self, place: LayerDir, name: bytes | None, status: os.stat_result) -> Override | None:
-        if not self._overridden[place.layer]:
-            return None
         return override.read(whiteout.path(self._pool.fd(place), name or b"."), status)
 
     def foreign_ino(self, device: int, ino: int) -> int:

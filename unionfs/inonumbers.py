@@ -16,25 +16,29 @@ _MASK: Final = (1 << _BITS) - 1
 _GOLDEN: Final = 0x9E3779B97F4A7C15  # 2**64 over the golden ratio: Knuth's multiplicative hashing
 
 
+class _Indexes(dict[int, int]):
+    """Index by st_dev, a new one for a device that was not met before."""
+
+    def __missing__(self, device: int) -> int:
+        index = self[device] = len(self)
+        return index
+
+
 class InodeNumbers:
     """The table of devices of one tree."""
 
     def __init__(self) -> None:
-        self._indexes: dict[int, int] = {}
+        self._indexes = _Indexes()
 
-    def index(self, device: int) -> int:
-        """The index of an st_dev, a new one if it was not met before."""
-        try:
-            return self._indexes[device]
-        except KeyError:
-            index = self._indexes[device] = len(self._indexes)
-            return index
+    def meet(self, device: int) -> None:
+        """Give an st_dev its index now."""
+        self._indexes[device]
 
     def shown(self, device: int, ino: int) -> int:
         """st_ino as the mount shows it."""
         if ino > _MASK:
             ino = (ino * _GOLDEN & 0xFFFFFFFFFFFFFFFF) >> 64 - _BITS
-        index = self.index(device)
+        index = self._indexes[device]
         return (index & 0xFFFF) << _BITS | ino if index else ino
 
     def identity(self, status: os.stat_result) -> int:
@@ -44,5 +48,5 @@ class InodeNumbers:
         knows as a file must not become a symlink.
         """
         kind = status.st_mode >> 12
-        index = self.index(status.st_dev)
+        index = self._indexes[status.st_dev]
         return (index << 64 | status.st_ino) << 4 | kind if index else status.st_ino << 4 | kind

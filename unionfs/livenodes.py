@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+from collections.abc import Sequence
 
 from unionfs.layerdir import LayerDir
 from unionfs.listing import Listed, Names
@@ -28,10 +29,10 @@ class LiveFile:
         self.lookups = 0
         self.others: dict[tuple[int, bytes], LayerDir] | None = None
 
-    def places(self) -> list[tuple[LayerDir, bytes]]:
+    def places(self) -> Sequence[tuple[LayerDir, bytes]]:
         """Where it can be found on the host."""
-        others = self.others or {}
-        return [(self.place, self.name), *((place, name) for (_, name), place in others.items())]
+        first = self.place, self.name
+        return [first, *((place, name) for (_, name), place in self.others.items())] if self.others else (first,)
 
     def names(self) -> list[tuple[int, bytes]]:
         """Its names in the merged tree."""
@@ -63,24 +64,20 @@ class LiveDirectory:
         """st_ino as shown, 0 where nobody has looked."""
 
 
-class LiveNodes:
-    """All known nodes by id, by identity and by name."""
+class LiveNodes(dict[int, LiveFile | LiveDirectory]):
+    """All known nodes by id, and by identity and by name. Raises ESTALE for an id that the kernel cannot know."""
 
     def __init__(self, roots: list[LayerDir]) -> None:
         self._ids = itertools.count(ROOT + 1)
         self._by_identity: dict[int, int] = {}
-        self._known: dict[int, LiveFile | LiveDirectory] = {ROOT: LiveDirectory(0, b"", roots)}
+        self[ROOT] = LiveDirectory(0, b"", roots)
 
-    def __getitem__(self, id: int) -> LiveFile | LiveDirectory:
-        """Raises ESTALE for an id that the kernel cannot know."""
-        try:
-            return self._known[id]
-        except KeyError as error:
-            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE)) from error
+    def __missing__(self, id: int) -> LiveFile | LiveDirectory:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
     def directories(self) -> list[LiveDirectory]:
         """All known directories."""
-        return [node for node in self._known.values() if isinstance(node, LiveDirectory)]
+        return [node for node in self.values() if isinstance(node, LiveDirectory)]
 
     def directory(self, id: int) -> LiveDirectory | None:
         """The node if it is a directory."""
@@ -94,7 +91,7 @@ class LiveNodes:
             id = next(self._ids)
             node = LiveFile(identity, parent, place, name)
             self._by_identity[identity] = id
-            self._known[id] = node
+            self[id] = node
             self.known_directory(parent).kept += 1
         else:
             node = self._file(id)
@@ -129,7 +126,7 @@ class LiveNodes:
         id = next(self._ids)
         node = LiveDirectory(parent, name, layers)
         node.lookups = 1
-        self._known[id] = node
+        self[id] = node
         above.children[name] = id
         above.kept += 1
         return id, []
@@ -145,12 +142,12 @@ class LiveNodes:
         unsure = [id]
         while unsure:
             id = unsure.pop()
-            if id == ROOT or id not in self._known:
+            if id == ROOT or id not in self:
                 continue
-            node = self._known[id]
+            node = self[id]
             if node.lookups > 0 or (isinstance(node, LiveDirectory) and node.kept):
                 continue
-            del self._known[id]
+            del self[id]
             gone.append((id, node))
             if isinstance(node, LiveFile):
                 del self._by_identity[node.identity]
@@ -170,13 +167,13 @@ class LiveNodes:
             self._release(parent)
 
     def _file(self, id: int) -> LiveFile:
-        node = self._known[id]
+        node = self[id]
         assert isinstance(node, LiveFile)
         return node
 
     def known_directory(self, id: int) -> LiveDirectory:
         """A node that is known to be a directory."""
-        node = self._known[id]
+        node = self[id]
         assert isinstance(node, LiveDirectory)
         return node
 

@@ -218,22 +218,19 @@ def entry(node: int, attr: bytes | memoryview, valid: int = FOREVER) -> bytes:
 class Validity:
     """How long the kernel may believe what it was told: `seconds`, a float; made into bytes once."""
 
-    __slots__ = ("_times", "attr_head", "entry_times", "seconds")
+    __slots__ = ("_times", "attr_head", "entry_times", "finite", "seconds")
 
     def __init__(self, seconds: float) -> None:
         whole = int(seconds)
         nsec = int((seconds - whole) * 1e9)
         self.seconds = seconds
+        self.finite = seconds < FOREVER
+        """Whether others than this mount may change what it shows."""
         self.attr_head = ATTR_HEAD.pack(whole, nsec, 0)
         """What precedes the attributes in ``struct fuse_attr_out``."""
         self.entry_times = whole, whole, nsec, nsec
         """The fields of ENTRY_HEAD after `generation`."""
         self._times = struct.pack("<QQII", *self.entry_times)
-
-    @property
-    def finite(self) -> bool:
-        """Whether others than this mount may change what it shows."""
-        return self.seconds < FOREVER
 
     def entry(self, node: int, attr: bytes | memoryview) -> bytes:
         """`entry` with these timeouts."""
