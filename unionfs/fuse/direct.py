@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING
 
 from unionfs.fuse import wire
 from unionfs.fuse.latency import LINGER_MS, CpuLatency
-from unionfs.fuse.messages import MAX_WRITE, Messages
+from unionfs.fuse.messages import MAX_WRITE, Messages, Table
+from unionfs.fuse.splicing import Splicer
 from unionfs.fuse.waiting import Patience
+from unionfs.tree import Run
 from unionfs.union import Busy, Job, Later, Union
 
 if TYPE_CHECKING:
@@ -31,6 +33,9 @@ WORKERS = 4
 _COPIED = 4096
 """Up to so many bytes a reply is put together here: the kernel takes one piece faster than two."""
 
+_NOBODY_WAITS = (errno.ENOENT, errno.ENODEV)
+"""The device's answers to an answer: the request was interrupted meanwhile; unmounted, which the loop will see."""
+
 
 class Direct:
     """Serves one union on one /dev/fuse descriptor until it is unmounted."""
@@ -39,7 +44,8 @@ class Direct:
         self, union: Union, fd: int, ready: Callable[[], None] | None = None, *, writeback: bool = False
     ) -> None:
         self._fd = fd
-        self._requests = Messages(union, writeback, ready).table
+        self._splicer = Splicer(fd)
+        self._messages = Messages(union, writeback, ready, self._splicer.takes)
         self._ahead = union.tree.ahead
         self._pool: ThreadPoolExecutor | None = None
         self._wake = -1
@@ -62,7 +68,7 @@ class Direct:
         try:
             while (length := self._receive(buffer)) >= 0:
                 if length:
-                    self._dispatch(view[:length])
+                    self._dispatch(view[:length], self._messages.table)
                 while self._done:
                     self._running -= 1
                     self._done.popleft()()
@@ -116,11 +122,11 @@ class Direct:
         if self._wake in dict(ready):
             os.eventfd_read(self._wake)
 
-    def _dispatch(self, message: memoryview) -> None:
+    def _dispatch(self, message: memoryview, requests: Table) -> None:
         if len(message) < wire.IN_HEADER.size:
             return  # nothing says whom to answer
         opcode, unique, node, uid, gid = wire.REQUEST.unpack_from(message)
-        known = self._requests.get(opcode)
+        known = requests.get(opcode)
         if known is None:
             self._reply(unique, errno.ENOSYS)
             return
@@ -144,8 +150,19 @@ class Direct:
                 return
             if isinstance(answer, Later):
                 self._defer(unique, answer)
+            elif isinstance(answer, Run):
+                if not self._send(unique, answer):
+                    self._dispatch(message, self._messages.plain)
             else:
                 self._reply(unique, 0, answer)
+
+    def _send(self, unique: int, run: Run) -> bool:
+        try:
+            return self._splicer.send(unique, run)
+        except OSError as error:
+            if error.errno not in _NOBODY_WAITS:
+                raise
+            return True
 
     def _reply(self, unique: int, code: int, payload: bytes | memoryview = b"") -> None:
         header = wire.OUT_HEADER.pack(wire.OUT_HEADER.size + len(payload), -code, unique)
@@ -155,8 +172,7 @@ class Direct:
             else:
                 os.writev(self._fd, (header, payload))
         except OSError as error:
-            # ENOENT: interrupted meanwhile, nobody waits for the answer. ENODEV: unmounted; the loop will see it.
-            if error.errno not in (errno.ENOENT, errno.ENODEV):
+            if error.errno not in _NOBODY_WAITS:
                 raise
 
     # What runs in workers.
@@ -199,7 +215,7 @@ class Direct:
         job.finish()
         for message in self._waiting.pop(job):
             if job.error is None:
-                self._dispatch(memoryview(message))
+                self._dispatch(memoryview(message), self._messages.table)
             else:
                 unique = wire.IN_HEADER.unpack_from(message)[2]
                 self._reply(unique, job.error.errno or errno.EIO)
@@ -207,6 +223,7 @@ class Direct:
     def _stop(self) -> None:
         """The mount is gone: wait for the workers, then let what they did be published or cleaned up."""
         self._latency.release()
+        self._splicer.close()
         if self._pool is None:
             return
         self._pool.shutdown()

@@ -19,6 +19,7 @@ from unionfs import ownership
 from unionfs.fuse import wire
 from unionfs.fuse.capabilities import wanted
 from unionfs.fuse.wire import Init, Op
+from unionfs.tree import Run
 from unionfs.union import Later, SetAttr, Union
 from unionfs.union.attributes import ANY_GROUP
 
@@ -27,23 +28,38 @@ if TYPE_CHECKING:
 
 MAX_WRITE = 1 << 20
 
+LEAST_SENT = 32 << 10
+"""Bytes from which on an answer is sent from the file itself; for fewer, more system calls cost what a copy does."""
+
 _FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602  # ioctl_iflags(2)
 _FS_IOC_FSGETXATTR = 0x801C581F  # ioctl_xfs_fsgetxattr(2); the kernel itself asks before it sets flags
 _FSXATTR = 28
 
-Handler = Callable[[int, memoryview, int, int], "bytes | memoryview | Later | None"]
-"""Gets the node id, the body, and the caller's ids; returns the reply's payload, or None where there is no reply."""
+Handler = Callable[[int, memoryview, int, int], "bytes | memoryview | Run | Later | None"]
+"""Gets the node id, the body, and the caller's ids; returns the reply's payload, which is good until the next call, or
+where it is in a file (then all of it is there), or None where there is no reply."""
+
+Table = dict[int, tuple[Handler, int]]
+"""By opcode: the handler, and the least number of bytes with the header."""
 
 
 class Messages:
-    """The messages for one union. `table`: opcode -> (handler, least number of bytes with the header)."""
+    """The messages for one union. `table` has all of them, `plain` has READ with the data itself as the answer.
 
-    def __init__(self, union: Union, writeback: bool, ready: Callable[[], None] | None) -> None:
+    `sends`: whether the caller can send so many bytes of a file without having them in memory.
+    """
+
+    def __init__(
+        self, union: Union, writeback: bool, ready: Callable[[], None] | None, sends: Callable[[Run, int], bool]
+    ) -> None:
         self._union = union
+        self._sends = sends
         self._wanted = wanted(union, writeback)
         self._attr_head = union.valid.attr_head
         self._ready = ready
         self._setxattr_head = wire.SETXATTR_IN.size
+        # What READ answers with, always the same: new memory of this size can cost a page fault a page each time.
+        self._data = memoryview(bytearray(MAX_WRITE))
         handlers: list[tuple[Op, Handler, Struct | int]] = [
             (Op.INIT, self._init, wire.INIT_IN),
             (Op.DESTROY, self._release, 0),
@@ -63,7 +79,7 @@ class Messages:
             (Op.RENAME, self._rename, wire.RENAME_IN),
             (Op.RENAME2, self._rename2, wire.RENAME2_IN),
             (Op.LINK, self._link, wire.LINK_IN),
-            (Op.READ, self._read, wire.READ_IN),
+            (Op.READ, self._read_or_send, wire.READ_IN),
             (Op.WRITE, self._write, wire.WRITE_IN),
             (Op.FALLOCATE, self._fallocate, wire.FALLOCATE_IN),
             (Op.LSEEK, self._lseek, wire.LSEEK_IN),
@@ -84,10 +100,8 @@ class Messages:
             handlers.append((Op.FSYNC, self._fsync, wire.FSYNC_IN))
             handlers.append((Op.FSYNCDIR, self._fsync, wire.FSYNC_IN))
             handlers.append((Op.SYNCFS, self._syncfs, 0))
-        self.table: dict[int, tuple[Handler, int]] = {
-            opcode: (handler, wire.IN_HEADER.size + (part if isinstance(part, int) else part.size))
-            for opcode, handler, part in handlers
-        }
+        self.table = _table(handlers)
+        self.plain = _table([(Op.READ, self._read, wire.READ_IN)])
 
     def _init(self, node: int, body: memoryview, uid: int, gid: int) -> bytes:
         major, minor, readahead, flags = wire.INIT_IN.unpack_from(body)
@@ -168,9 +182,18 @@ class Messages:
         (id,) = wire.LINK_IN.unpack_from(body)
         return self._union.link(id, node, _name(body[wire.LINK_IN.size :]))
 
-    def _read(self, node: int, body: memoryview, uid: int, gid: int) -> bytes:
+    def _read_or_send(self, node: int, body: memoryview, uid: int, gid: int) -> memoryview | Run:
         _, offset, size, _, _, _, _ = wire.READ_IN.unpack_from(body)
-        return self._union.read(node, _position(offset), min(size, MAX_WRITE))
+        if size >= LEAST_SENT:
+            run = self._union.locate(node, _position(offset), size)
+            if self._sends(run, size):
+                return run
+        return self._read(node, body, uid, gid)
+
+    def _read(self, node: int, body: memoryview, uid: int, gid: int) -> memoryview:
+        _, offset, size, _, _, _, _ = wire.READ_IN.unpack_from(body)
+        length = self._union.read_into(node, _position(offset), self._data[:size])
+        return self._data[:length]
 
     def _write(self, node: int, body: memoryview, uid: int, gid: int) -> bytes:
         _, offset, size, flags, _, _, _ = wire.WRITE_IN.unpack_from(body)
@@ -257,6 +280,13 @@ class Messages:
         length = min(length, 1 << 30)
         copied = self._union.copy_file_range(node, offset, target, target_offset, length, _unprivileged(uid, gid))
         return wire.WRITE_OUT.pack(copied, 0)
+
+
+def _table(handlers: list[tuple[Op, Handler, Struct | int]]) -> Table:
+    return {
+        opcode: (handler, wire.IN_HEADER.size + (part if isinstance(part, int) else part.size))
+        for opcode, handler, part in handlers
+    }
 
 
 def _unprivileged(uid: int, gid: int) -> int | None:

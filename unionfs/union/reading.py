@@ -71,20 +71,34 @@ class Reading(Core):
         return self.tree.stable and (node is None or node.lower)
 
     def read(self, id: int, offset: int, size: int) -> bytes:
-        """Up to `size` bytes of a regular file; less only at its end. EIO where a layer has not what its image says."""
-        parts = []
-        while size > 0:
-            fd, start, length = self.locate(id, offset, size)
-            data = os.pread(fd, length, start) if fd >= 0 else bytes(length)
-            parts.append(data)
-            if len(data) < length and self.keeps_promises(id):
+        """Up to `size` bytes of a regular file; see `read_into`."""
+        data = bytearray(size)
+        with memoryview(data) as view:
+            length = self.read_into(id, offset, view)
+        del data[length:]
+        return bytes(data)
+
+    def read_into(self, id: int, offset: int, into: memoryview) -> int:
+        """Fill `into` with bytes of a regular file; says how many, less only at its end.
+
+        EIO where a layer has not what its image says.
+        """
+        done, size = 0, len(into)
+        while done < size:
+            fd, start, length = self.locate(id, offset + done, size - done)
+            piece = into[done : done + length]
+            if fd >= 0:
+                count = os.preadv(fd, (piece,), start)
+            else:
+                piece[:] = bytes(length)
+                count = length
+            if count < length and self.keeps_promises(id):
                 raise copying.ended_early()
-            offset += len(data)
-            size -= len(data)
+            done += count
             # What cannot be read may lie behind whole pages that can: only reading on tells that from the end.
-            if not data or (len(data) < length and offset % mmap.PAGESIZE):
+            if not count or (count < length and (offset + done) % mmap.PAGESIZE):
                 break
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return done
 
     def lseek(self, id: int, offset: int, whence: int) -> int:
         """SEEK_DATA and SEEK_HOLE; the kernel does the others by itself."""
