@@ -29,7 +29,12 @@ def main() -> None:
     arguments = sys.argv[1:]
     parsed = options.parse(arguments)
     try:
-        status = run(parsed) if parsed is not None else _explain(arguments)
+        if parsed is not None:
+            status = run(parsed)
+            # Python's own end takes milliseconds to free what the kernel takes back at once. `run` leaves no thread and
+            # no exit handler, prints nothing to standard output and every line of standard error at once.
+            os._exit(status)
+        status = _explain(arguments)
     except UfsError as error:
         sys.stderr.write(f"ufs: {error}\n")
         status = error.status if error.status != 1 else 125
