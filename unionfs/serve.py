@@ -29,6 +29,7 @@ def serve(
     # Nodes are many and live long, cycles are few (tracebacks): the collector need not look at them all so often.
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
+    gc.enable()  # a start may have turned it off
     try:
         if engine == "direct":
             from unionfs.fuse.direct import Direct

@@ -5,6 +5,7 @@ On the way of every start: what is imported here at the top costs every user tim
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """The entry point of `ufs-run`."""
+    gc.disable()  # what a start makes is not garbage; `launch` and `serve` turn it on for what may run for long
     # Python would turn an early Ctrl-C into a traceback; later the container decides.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -57,6 +58,7 @@ def run(spec: Spec, image: TreeSource, lock: int, prepared: Prepared) -> int:
     monitor = Monitor(spec, Child(init_pid), server_child, inbox)
     with suppress(PeerGone):  # it was killed, and the monitor will see by what
         to_init.send("go")
+    gc.enable()
     return monitor.run(to_init, to_server, lambda: prepared(init_pid, server_pid, monitor.created))
 
 
