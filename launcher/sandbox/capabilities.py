@@ -6,8 +6,6 @@ is out of reach for any of them.
 
 from __future__ import annotations
 
-import prctl
-
 from launcher.errors import UfsError
 from launcher.sandbox import syscalls
 
@@ -55,6 +53,8 @@ def _named(name: str) -> set[int]:
 
 def limit_bounding(kept: frozenset[int]) -> None:
     """Drop all others from the bounding set, also those newer than this table; needs CAP_SETPCAP."""
+    import prctl  # heavy, and nothing that the launcher asks of this module needs it; `init` has imported it
+
     with open("/proc/sys/kernel/cap_last_cap") as last:
         highest = int(last.read())
     for number in range(highest + 1):
@@ -66,6 +66,8 @@ def limit_bounding(kept: frozenset[int]) -> None:
 
 def limit_held(kept: frozenset[int]) -> None:
     """Permitted and effective become `kept` (or what of it is held), inheritable and ambient become empty."""
+    import prctl
+
     everything = prctl.ALL_CAPS
     dropped = [number for number in everything if number not in kept]
     prctl.set_caps(

@@ -7,11 +7,9 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 
-import prctl
-
 from launcher.container.removal import remove_tree
 from launcher.errors import UfsError
-from launcher.sandbox import init, namespaces, server, signals
+from launcher.sandbox import namespaces, server, signals
 from launcher.sandbox.monitor import Child, Monitor
 from launcher.sandbox.protocol import Channel, PeerGone
 from launcher.sandbox.server import TreeSource
@@ -26,7 +24,6 @@ def run(spec: Spec, image: TreeSource, lock: int, prepared: Prepared) -> int:
 
     Raises `UfsError` when it could not be started or lost its file system. No process of it is left on return.
     """
-    prctl.set_child_subreaper(1)
     init_end, server_end = Channel.pair("container's first process", "file system server")
 
     def serve(channel: Channel) -> int:
@@ -64,6 +61,12 @@ def run(spec: Spec, image: TreeSource, lock: int, prepared: Prepared) -> int:
 
 def _start_init(spec: Spec, server_pid: int, to_server: Channel, init_end: Channel) -> tuple[int, Channel]:
     """Fork the helper that makes the namespaces and init, and see it end: (pid of init, channel to it)."""
+    # Not before the server is forked: it imports what it needs at the same time, on another CPU where there is one.
+    import prctl
+
+    from launcher.sandbox import init
+
+    prctl.set_child_subreaper(1)
     to_init, launcher_end = Channel.pair("launcher", "container's first process")
     user_namespace = os.open(f"/proc/{server_pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
 
