@@ -38,7 +38,8 @@ def test_a_file_is_synced_where_it_can_be_lost(union: Union, tmp_path: Path, req
         assert (later is not None) == expected
         if later is not None:
             later.work()
-    assert all((op in Messages(union, False, None).table) == expected for op in (Op.FSYNC, Op.FSYNCDIR, Op.SYNCFS))
+    known = Messages(union, False, None, sends=lambda run, size: False).table
+    assert all((op in known) == expected for op in (Op.FSYNC, Op.FSYNCDIR, Op.SYNCFS))
 
 
 @pytest.mark.only_root
