@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import os
+from collections.abc import Callable
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -28,6 +30,11 @@ _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c
 _libc.mount.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p]
 _libc.umount2.argtypes = [ctypes.c_char_p, ctypes.c_int]
 
+_read = ctypes.CDLL(
+    None, use_errno=True
+).read  # of a library object of its own: no argtypes, the arguments are made once
+_read.restype = ctypes.c_ssize_t
+
 
 def _check(result: int, what: bytes | None = None) -> None:
     if result < 0:
@@ -43,6 +50,21 @@ def renameat2(old_dir: int, old: bytes, new_dir: int, new: bytes, flags: int) ->
 def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
     """fallocate(2) with its modes, which os.posix_fallocate lacks (and which emulates where it must not)."""
     _check(_libc.fallocate(fd, mode, offset, length))
+
+
+def reader(fd: int, buffer: bytearray) -> Callable[[], int]:
+    """read(2) of a descriptor into a buffer: how many bytes, or -1; then `last_error` says why.
+
+    For what is asked again and again: os.readv() makes an exception with a message of each EAGAIN, which takes as long
+    as two more system calls. Unlike that one it does not go on by itself after EINTR.
+    """
+    whole = (ctypes.c_char * len(buffer)).from_buffer(buffer)
+    return functools.partial(_read, ctypes.c_int(fd), ctypes.byref(whole), ctypes.c_size_t(len(buffer)))
+
+
+def last_error() -> int:
+    """The errno of the last failed call of a `reader` in this thread."""
+    return ctypes.get_errno()
 
 
 def syncfs(fd: int) -> None:

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from unionfs.fuse import wire
-from unionfs.fuse.latency import LINGER_MS, CpuLatency
+from unionfs.fuse.intake import Intake
 from unionfs.fuse.messages import MAX_WRITE, Messages, Table
 from unionfs.fuse.splicing import Splicer
-from unionfs.fuse.waiting import Patience
 from unionfs.tree import Run
 from unionfs.union import Busy, Job, Later, Union
 
@@ -46,16 +44,10 @@ class Direct:
         self._fd = fd
         self._splicer = Splicer(fd)
         self._messages = Messages(union, writeback, ready, self._splicer.takes)
-        self._ahead = union.tree.ahead
+        self._intake = Intake(fd, BUFFER, union.tree.ahead)
         self._pool: ThreadPoolExecutor | None = None
         self._wake = -1
         self._running = 0  # what workers have not finished yet
-        self._blocking = True
-        os.set_blocking(fd, True)
-        self._patience = Patience()
-        self._latency = CpuLatency()
-        self._poll = select.poll()
-        self._poll.register(fd, select.POLLIN)
         self._done: deque[Callable[[], None]] = deque()
         self._waiting: dict[Job, list[bytes]] = {}
 
@@ -63,64 +55,15 @@ class Direct:
 
     def serve(self) -> None:
         """Answer until the mount is gone."""
-        buffer = bytearray(BUFFER)
-        view = memoryview(buffer)
         try:
-            while (length := self._receive(buffer)) >= 0:
-                if length:
-                    self._dispatch(view[:length], self._messages.table)
+            while (message := self._intake.take(self._running > 0)) is not None:
+                if message:
+                    self._dispatch(message, self._messages.table)
                 while self._done:
                     self._running -= 1
                     self._done.popleft()()
         finally:
             self._stop()
-
-    def _receive(self, buffer: bytearray) -> int:
-        """The length of the next message, 0 for none this time, -1 for the end of the mount."""
-        buffers = [buffer]
-        times = self._patience.times()
-        try:
-            if not times and not self._running:
-                if self._latency.kept:
-                    self._latency.release()
-                self._block(True)
-                return os.readv(self._fd, buffers) or -1  # 0 comes only from a socket in the device's place
-            self._block(False)
-            for attempt in range(1 + times):
-                try:
-                    length = os.readv(self._fd, buffers)
-                except BlockingIOError:
-                    if times:
-                        self._ahead()
-                    continue
-                if attempt:
-                    self._patience.paid()
-                    self._latency.came()
-                return length or -1
-        except OSError as error:
-            if error.errno in (errno.ENODEV, errno.ECONNABORTED):  # unmounted, or aborted through fusectl
-                return -1
-            if error.errno != errno.ENOENT:  # the request was interrupted before it could be read
-                raise
-            return 0
-        self._patience.failed()
-        self._sleep()
-        return 0
-
-    def _block(self, blocking: bool) -> None:
-        """Whether a read of the device shall wait; asleep that is one system call a request instead of three."""
-        if self._blocking != blocking:
-            os.set_blocking(self._fd, blocking)
-            self._blocking = blocking
-
-    def _sleep(self) -> None:
-        """Until there is a request or a worker has finished."""
-        ready = self._poll.poll(LINGER_MS) if self._latency.kept else self._poll.poll()
-        if self._latency.kept and not ready:
-            self._latency.release()
-            ready = self._poll.poll()
-        if self._wake in dict(ready):
-            os.eventfd_read(self._wake)
 
     def _dispatch(self, message: memoryview, requests: Table) -> None:
         if len(message) < wire.IN_HEADER.size:
@@ -183,7 +126,7 @@ class Direct:
 
             self._pool = ThreadPoolExecutor(WORKERS, "unionfs")
             self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            self._poll.register(self._wake, select.POLLIN)
+            self._intake.wake_by(self._wake)
 
         def run() -> None:
             failure: OSError | None = None
@@ -222,7 +165,7 @@ class Direct:
 
     def _stop(self) -> None:
         """The mount is gone: wait for the workers, then let what they did be published or cleaned up."""
-        self._latency.release()
+        self._intake.close()
         self._splicer.close()
         if self._pool is None:
             return

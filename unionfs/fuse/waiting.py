@@ -8,8 +8,8 @@ decides whether it is done (`Patience`).
 
 from __future__ import annotations
 
-ASK_AGAIN = 60
-"""Times; one takes about a microsecond, waking up 40 to 60 of them (docs/performance.md)."""
+ASK_AGAIN = 90
+"""Times; one takes 0.6 microseconds, waking up 40 to 60 (docs/performance.md)."""
 
 _MOST = 16
 _PROBE_EVERY = 64
