@@ -43,6 +43,9 @@ _IN_MEMORY = (0x01021994, 0x858458F6)
 NO_XATTR = (errno.EOPNOTSUPP, errno.EPERM)
 """Marks cannot be stored here: no xattrs on this file system, or none on this type of file (xattr(7))."""
 
+Make = Callable[[int, bytes], int]
+"""Makes something with a name in a directory, a descriptor; returns one of what it made, to be kept, or -1."""
+
 
 class Upper:
     """An upper directory with its work directory.
@@ -177,9 +180,9 @@ class Upper:
 
     def stat(self, node: Node) -> os.stat_result:
         """fstat(2) of a node."""
-        if node.fd >= 0:
-            return os.fstat(node.fd)
-        fd = self._files.get(node.id)
+        fd = node.fd
+        if fd < 0:
+            fd = (self._directories if isinstance(node, Directory) else self._files).get(node.id)
         if fd >= 0:
             return os.fstat(fd)
         directory, name = self._place(node)
@@ -266,7 +269,7 @@ class Upper:
         with tidying("removing the whiteout of a new name"):
             self.whiteouts.reveal_file(place, name)
 
-    def make_below_acl(self, default: bytes, name: bytes, make: Callable[[int, bytes], None]) -> None:
+    def make_below_acl(self, default: bytes, name: bytes, make: Make) -> int:
         """Call `make` for a temporary where it inherits a default ACL, which the work directory does not have."""
         nest = self.temporary()
         os.mkdir(nest, 0o700, dir_fd=self.work)
@@ -274,8 +277,14 @@ class Upper:
             fd = os.open(nest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.work)
             try:
                 os.setxattr(fd, acl.DEFAULT, default)
-                make(fd, name)
-                os.rename(name, name, src_dir_fd=fd, dst_dir_fd=self.work)
+                made = make(fd, name)
+                try:
+                    os.rename(name, name, src_dir_fd=fd, dst_dir_fd=self.work)
+                except BaseException:
+                    if made >= 0:
+                        os.close(made)
+                    raise
+                return made
             finally:
                 os.close(fd)
         finally:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
 
 from unionfs import override, whiteout
 from unionfs.fuse import wire
@@ -13,6 +12,7 @@ from unionfs.nodes import WHITEOUT, Directory, Node
 from unionfs.override import Override
 from unionfs.union.core import check_new_name, error
 from unionfs.union.promote import Promotion
+from unionfs.upper import Make
 
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -49,25 +49,15 @@ class Namespace(Promotion):
         """
         place = self.vacancy(parent, name)
         mode = self.masked(place.directory, mode, umask)
-        opened = -1
-        device = os.makedev(*wire.decode_rdev(rdev))
+        device = rdev and os.makedev(*wire.decode_rdev(rdev))
 
-        def make(dir_fd: int, at: bytes) -> None:
-            nonlocal opened
+        def make(dir_fd: int, at: bytes) -> int:
             if stat.S_ISREG(mode):
-                opened = os.open(at, _CREATE, self.host_mode(mode), dir_fd=dir_fd)
-            else:
-                self.make_special(dir_fd, at, mode, device)
+                return os.open(at, _CREATE, self.host_mode(mode), dir_fd=dir_fd)
+            self.make_special(dir_fd, at, mode, device)
+            return -1
 
-        try:
-            entry, node = self.make(place, make, mode, uid, gid, device)
-        except BaseException:
-            if opened >= 0:
-                os.close(opened)
-            raise
-        if opened >= 0:
-            self.upper.keep_file(node, opened)
-        return entry
+        return self.make(place, make, mode, uid, gid, device)[0]
 
     def mkdir(self, parent: int, name: bytes, mode: int, uid: int, gid: int, umask: int = 0) -> bytes:
         """A directory. Where the tree has the name, it is opaque, so that nothing deleted comes back."""
@@ -75,7 +65,7 @@ class Namespace(Promotion):
         mode = stat.S_IFDIR | stat.S_IMODE(self.masked(place.directory, mode, umask))
         inherited = stat.S_ISGID if place.directory.gid >= 0 else 0
 
-        def make(dir_fd: int, at: bytes) -> None:
+        def make(dir_fd: int, at: bytes) -> int:
             os.mkdir(at, self.host_mode(mode), dir_fd=dir_fd)
             if place.in_tree:
                 own = os.open(at, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
@@ -83,6 +73,7 @@ class Namespace(Promotion):
                     self.upper.whiteouts.mark_opaque(own)
                 finally:
                     os.close(own)
+            return -1
 
         entry, node = self.make(place, make, mode | inherited, uid, gid)
         assert isinstance(node, Directory)
@@ -92,8 +83,9 @@ class Namespace(Promotion):
     def symlink(self, parent: int, name: bytes, target: bytes, uid: int, gid: int) -> bytes:
         """A symbolic link."""
 
-        def make(dir_fd: int, at: bytes) -> None:
+        def make(dir_fd: int, at: bytes) -> int:
             self.make_symlink(dir_fd, at, target)
+            return -1
 
         entry, _ = self.make(self.vacancy(parent, name), make, stat.S_IFLNK | 0o777, uid, gid)
         return entry
@@ -126,7 +118,7 @@ class Namespace(Promotion):
     def make(
         self,
         place: Vacancy,
-        make: Callable[[int, bytes], None],
+        make: Make,
         mode: int,
         uid: int,
         gid: int,
@@ -144,24 +136,27 @@ class Namespace(Promotion):
         dir_fd = upper.work if staged else upper.directory(directory)
         at = upper.temporary() if staged else place.name
         acl = self.default_acl(directory) if staged else b""
-        made = False
+        made, opened = False, -1
         try:
-            if acl:
-                upper.make_below_acl(acl, at, make)
-            else:
-                make(dir_fd, at)
+            opened = upper.make_below_acl(acl, at, make) if acl else make(dir_fd, at)
             made = True
-            self._give(whiteout.path(dir_fd, at), owner, -1 if staged else directory.gid, mode, kept)
-            status = os.stat(at, dir_fd=dir_fd, follow_symlinks=False)
+            target = opened if opened >= 0 else whiteout.path(dir_fd, at)
+            self._give(target, owner, -1 if staged else directory.gid, mode, kept)
+            status = os.fstat(opened) if opened >= 0 else os.stat(at, dir_fd=dir_fd, follow_symlinks=False)
             if staged:
                 upper.publish(at, directory, place.name, place.over_mark)
         except BaseException:
+            if opened >= 0:
+                os.close(opened)
             if staged:
                 upper.discard_if_there(at)
             elif made:
                 upper.remove(dir_fd, at)
             raise
-        return self.enter(place, status, kept, stat.S_ISDIR(mode))
+        entry, node = self.enter(place, status, kept, stat.S_ISDIR(mode))
+        if opened >= 0:
+            upper.keep_file(node, opened)
+        return entry, node
 
     @staticmethod
     def _give(target: int | bytes, owner: tuple[int, int] | None, group: int, mode: int, kept: Override | None) -> None:
