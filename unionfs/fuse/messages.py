@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from unionfs import ownership
@@ -79,7 +80,7 @@ class Messages:
             (Op.RENAME, self._rename, wire.RENAME_IN),
             (Op.RENAME2, self._rename2, wire.RENAME2_IN),
             (Op.LINK, self._link, wire.LINK_IN),
-            (Op.READ, self._read_or_send, wire.READ_IN),
+            (Op.READ, self._read, wire.READ_IN),
             (Op.WRITE, self._write, wire.WRITE_IN),
             (Op.FALLOCATE, self._fallocate, wire.FALLOCATE_IN),
             (Op.LSEEK, self._lseek, wire.LSEEK_IN),
@@ -101,7 +102,7 @@ class Messages:
             handlers.append((Op.FSYNCDIR, self._fsync, wire.FSYNC_IN))
             handlers.append((Op.SYNCFS, self._syncfs, 0))
         self.table = _table(handlers)
-        self.plain = _table([(Op.READ, self._read, wire.READ_IN)])
+        self.plain = _table([(Op.READ, partial(self._read, plain=True), wire.READ_IN)])
 
     def _init(self, node: int, body: memoryview, uid: int, gid: int) -> bytes:
         major, minor, readahead, flags = wire.INIT_IN.unpack_from(body)
@@ -182,17 +183,14 @@ class Messages:
         (id,) = wire.LINK_IN.unpack_from(body)
         return self._union.link(id, node, _name(body[wire.LINK_IN.size :]))
 
-    def _read_or_send(self, node: int, body: memoryview, uid: int, gid: int) -> memoryview | Run:
+    def _read(self, node: int, body: memoryview, uid: int, gid: int, plain: bool = False) -> memoryview | Run:
         _, offset, size, _, _, _, _ = wire.READ_IN.unpack_from(body)
-        if size >= LEAST_SENT:
-            run = self._union.locate(node, _position(offset), size)
+        offset = _position(offset)
+        if size >= LEAST_SENT and not plain:
+            run = self._union.locate(node, offset, size)
             if self._sends(run, size):
                 return run
-        return self._read(node, body, uid, gid)
-
-    def _read(self, node: int, body: memoryview, uid: int, gid: int) -> memoryview:
-        _, offset, size, _, _, _, _ = wire.READ_IN.unpack_from(body)
-        length = self._union.read_into(node, _position(offset), self._data[:size])
+        length = self._union.read_into(node, offset, self._data[:size])
         return self._data[:length]
 
     def _write(self, node: int, body: memoryview, uid: int, gid: int) -> bytes:

@@ -86,7 +86,7 @@ class Reading(Core):
         done, size = 0, len(into)
         while done < size:
             fd, start, length = self.locate(id, offset + done, size - done)
-            piece = into[done : done + length]
+            piece = into if length == size else into[done : done + length]
             if fd >= 0:
                 count = os.preadv(fd, (piece,), start)
             else:
