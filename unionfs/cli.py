@@ -80,8 +80,8 @@ def describe(error: Exception) -> str:
 
 def _mount(options: Options, target: str, engine: str, foreground: bool) -> None:
     from unionfs.background import hold_signals, run
-    from unionfs.directories import DirectoryStack
     from unionfs.fuse import mount, wire
+    from unionfs.live.directories import DirectoryStack
     from unionfs.open import open_union
     from unionfs.ownership import Translated
     from unionfs.serve import serve

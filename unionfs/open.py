@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from unionfs import leaving, ownership
+from unionfs import ownership
 from unionfs.tree import Tree
 from unionfs.union import Union
-from unionfs.upper import Upper
+from unionfs.upper import Upper, leaving
 
 
 def open_union(

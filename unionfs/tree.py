@@ -1,7 +1,7 @@
 """The contract of a read-only tree, the lower side of a union.
 
 A tree answers by *node id*. The root is node id 1. Two trees exist: `unionfs.image.tree.CompiledImage`
-(an index over layer tars, where the node id is the row number) and `unionfs.directories.DirectoryStack`
+(an index over layer tars, where the node id is the row number) and `unionfs.live.directories.DirectoryStack`
 (live directories merged). How many layers made a tree is its own business.
 
 Attributes travel as the 88 bytes of the kernel's ``struct fuse_attr`` (include/uapi/linux/fuse.h), because

@@ -1,6 +1,6 @@
 """What an entry of a layer directory says, and how to write it: whiteouts, opaque marks, redirects.
 
-The one resolver of that question for both sides of a union: `unionfs.directories` asks it about lower layers,
+The one resolver of that question for both sides of a union: `unionfs.live.directories` asks it about lower layers,
 `unionfs.upper` asks it and writes by it. Forms that are read:
 
 - whiteout: character device 0:0; ``.wh.NAME`` beside or instead of NAME (OCI image spec, layer.md); in a

@@ -83,7 +83,7 @@ class HostImage:
 
     def open_tree(self, skip: tuple[bytes, ...] = ()) -> Tree:
         """Live directories. `skip` are absolute paths that must not even be looked at: see DirectoryStack."""
-        from unionfs.directories import DirectoryStack
+        from unionfs.live.directories import DirectoryStack
 
         hide = []
         if os.path.exists(self._store.root):

@@ -17,9 +17,9 @@ from tests.support.child import in_child
 from tests.support.content import BIG, LOWERS
 from tests.support.mounted import Mounted
 from tests.support.systems import System, opened, raises
-from unionfs.directories import DirectoryStack
 from unionfs.image.compiler import compile_image
 from unionfs.image.tree import CompiledImage
+from unionfs.live.directories import DirectoryStack
 from unionfs.serve import ENGINES
 from unionfs.tree import Tree
 

@@ -21,9 +21,9 @@ from tests.faults.operations import Place
 from tests.support.mounted import Mounted
 from tests.support.systems import opened, raises
 from unionfs import override
-from unionfs.directories import DirectoryStack
 from unionfs.image.compiler import compile_image
 from unionfs.image.tree import CompiledImage
+from unionfs.live.directories import DirectoryStack
 from unionfs.open import open_union
 from unionfs.serve import ENGINES
 from unionfs.tree import Run

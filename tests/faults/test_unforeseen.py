@@ -13,7 +13,7 @@ from tests.support.content import BIG, build_plain
 from tests.support.mounted import Mounted
 from tests.support.systems import raises
 from unionfs import copying
-from unionfs.directories import DirectoryStack
+from unionfs.live.directories import DirectoryStack
 from unionfs.serve import ENGINES
 
 

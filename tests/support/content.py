@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from unionfs.directories import DirectoryStack
 from unionfs.image.compiler import compile_image
 from unionfs.image.tree import CompiledImage
+from unionfs.live.directories import DirectoryStack
 from unionfs.tree import Tree
 
 PAST = 1_000_000_000

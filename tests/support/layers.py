@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from unionfs.directories import DirectoryStack
 from unionfs.fuse import wire
+from unionfs.live.directories import DirectoryStack
 from unionfs.tree import ROOT
 
 Change = tuple[str, ...]

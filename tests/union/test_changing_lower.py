@@ -13,8 +13,8 @@ import pytest
 
 from tests.support.mounted import Mounted
 from tests.support.waiting import wait_until
-from unionfs.directories import DirectoryStack
 from unionfs.fuse import wire
+from unionfs.live.directories import DirectoryStack
 from unionfs.serve import ENGINES
 from unionfs.tree import ROOT
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.mounted import Mounted
-from unionfs.directories import DirectoryStack
+from unionfs.live.directories import DirectoryStack
 from unionfs.serve import ENGINES
 
 NAMES = ["d/bottom", "d/other", "top", "d/top"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.mounted import Mounted
-from unionfs.directories import DirectoryStack
+from unionfs.live.directories import DirectoryStack
 
 NAMES = ["f", "hard", "symlink", "d", "d/g", "k"]
 

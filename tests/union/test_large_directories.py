@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.mounted import Mounted
-from unionfs.directories import DirectoryStack
+from unionfs.live.directories import DirectoryStack
 from unionfs.open import open_union
 from unionfs.serve import ENGINES
 from unionfs.union import Union

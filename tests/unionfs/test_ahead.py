@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from unionfs.directories import DirectoryStack
+from unionfs.live.directories import DirectoryStack
 from unionfs.tree import ROOT
 
 FILES = 300

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from tests.support.layers import Change, make, shown
-from unionfs.directories import DirectoryStack
 from unionfs.fuse import wire
+from unionfs.live.directories import DirectoryStack
 from unionfs.tree import FIRST_UPPER, ROOT
 
 Stack = Callable[..., DirectoryStack]

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.layers import Change, kernel_shows, make, shown
-from unionfs.directories import DirectoryStack
 from unionfs.fuse import wire
+from unionfs.live.directories import DirectoryStack
 from unionfs.tree import ROOT
 
 Layers = list[list[Change]]

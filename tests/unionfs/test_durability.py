@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from unionfs.directories import DirectoryStack
 from unionfs.fuse.messages import Messages
 from unionfs.fuse.wire import Op
+from unionfs.live.directories import DirectoryStack
 from unionfs.open import open_union
 from unionfs.tree import ROOT
 from unionfs.union import Union

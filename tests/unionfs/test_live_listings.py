@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.layers import make
-from unionfs.directories import DirectoryStack
 from unionfs.fuse import wire
+from unionfs.live.directories import DirectoryStack
 from unionfs.tree import ROOT
 
 RECORD = wire.ENTRY_SIZE + wire.DIRENT.size + 8  # with a name of up to eight bytes

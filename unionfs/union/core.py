@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from unionfs import acl, override, ownership, upper, whiteout
 from unionfs.fuse import wire
-from unionfs.links import Links
 from unionfs.nodes import UNRESOLVED, WHITEOUT, Directory, Node
 from unionfs.tree import FIRST_UPPER, ROOT, Tree
 from unionfs.upper import Upper
+from unionfs.upper.links import Links
 
 if TYPE_CHECKING:
     from unionfs.union.promote import Job

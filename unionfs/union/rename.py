@@ -11,14 +11,14 @@ import errno
 import os
 import stat
 
-from unionfs import leaving, override, syscalls, whiteout
+from unionfs import override, syscalls, whiteout
 from unionfs.fuse import wire
 from unionfs.nodes import WHITEOUT, Directory, Node
 from unionfs.tidying import tidying
 from unionfs.tree import ROOT
 from unionfs.union.core import check_new_name, error
 from unionfs.union.namespace import Namespace, Vacancy
-from unionfs.upper import REDIRECT
+from unionfs.upper import REDIRECT, leaving
 
 _KNOWN = {
     0,
@@ -100,7 +100,7 @@ class Renaming(Namespace):
     def _move_leaving_device(
         self, source: tuple[int, bytes, int], target: tuple[int, bytes, int], uid: int, gid: int
     ) -> None:
-        """The device is written down before the move and put in place after it; see `unionfs.leaving`."""
+        """The device is written down before the move and put in place after it; see `unionfs.upper.leaving`."""
         parent, name, id = source
         self.materialise(parent, name, id)  # Whether it is there on disk then says whether it has moved.
         old = self.promote_directory(parent)

@@ -11,8 +11,8 @@ import itertools
 import os
 from collections.abc import Sequence
 
-from unionfs.layerdir import LayerDir
-from unionfs.listing import Listed, Names
+from unionfs.live.layerdir import LayerDir
+from unionfs.live.names import Listed, Names
 from unionfs.tree import ROOT
 
 

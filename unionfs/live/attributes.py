@@ -7,7 +7,7 @@ import stat
 from typing import Final
 
 from unionfs.fuse import wire
-from unionfs.inonumbers import InodeNumbers
+from unionfs.live.inonumbers import InodeNumbers
 from unionfs.override import Override
 
 _SECOND: Final = 1_000_000_000

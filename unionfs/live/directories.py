@@ -16,14 +16,15 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from unionfs import merge, override, whiteout
+from unionfs import override, whiteout
 from unionfs.descriptors import Descriptors
 from unionfs.fuse import wire
-from unionfs.inonumbers import InodeNumbers
-from unionfs.layerdir import LayerDir, OpenDirectories, room
-from unionfs.liveattr import LiveAttributes
-from unionfs.livelisting import Listings
-from unionfs.livenodes import LiveDirectory, LiveFile, LiveNodes
+from unionfs.live import merge
+from unionfs.live.attributes import LiveAttributes
+from unionfs.live.inonumbers import InodeNumbers
+from unionfs.live.layerdir import LayerDir, OpenDirectories, room
+from unionfs.live.listings import Listings
+from unionfs.live.nodes import LiveDirectory, LiveFile, LiveNodes
 from unionfs.override import Override
 from unionfs.tree import Entry, Run
 

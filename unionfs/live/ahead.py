@@ -12,8 +12,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import Final, Protocol
 
-from unionfs.listing import Names
-from unionfs.livenodes import LiveDirectory
+from unionfs.live.names import Names
+from unionfs.live.nodes import LiveDirectory
 
 _AT_ONCE: Final = 4
 """So many names are looked at before the device is asked for a request again: some ten microseconds."""
@@ -24,7 +24,7 @@ _MOST_WAITING: Final = 1000
 
 
 class Reader(Protocol):
-    """Who can read a listing: `unionfs.livelisting.Listings`."""
+    """Who can read a listing: `unionfs.live.listings.Listings`."""
 
     def read(self, directory: LiveDirectory) -> Names:
         """The names of a directory."""

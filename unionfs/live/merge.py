@@ -15,7 +15,7 @@ import stat
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from unionfs.layerdir import LayerDir, OpenDirectories
+from unionfs.live.layerdir import LayerDir, OpenDirectories
 from unionfs.whiteout import Whiteout
 
 

@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from unionfs import override, whiteout
-from unionfs.ahead import Ahead
 from unionfs.fuse import wire
-from unionfs.inonumbers import InodeNumbers
-from unionfs.layerdir import LayerDir, OpenDirectories
-from unionfs.listing import Listed, Names
-from unionfs.liveattr import LEAST_RECORD, LiveAttributes, record_size
-from unionfs.livenodes import LiveDirectory, LiveNodes
-from unionfs.merge import below
+from unionfs.live.ahead import Ahead
+from unionfs.live.attributes import LEAST_RECORD, LiveAttributes, record_size
+from unionfs.live.inonumbers import InodeNumbers
+from unionfs.live.layerdir import LayerDir, OpenDirectories
+from unionfs.live.merge import below
+from unionfs.live.names import Listed, Names
+from unionfs.live.nodes import LiveDirectory, LiveNodes
 from unionfs.tree import DOT, Entry
 
 _DIRECTORY: Final = stat.S_IFDIR >> 12

@@ -7,7 +7,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
 
-from unionfs.layerdir import LayerDir
+from unionfs.live.layerdir import LayerDir
 from unionfs.tree import Entry
 
 

@@ -1,0 +1,139 @@
+"""The writable side: directories and files on the host, addressed from open directories, never by whole path.
+
+`Upper` knows where a node is (`finding`), how to make and remove things there (`making`), and their marks, in the
+on-disk conventions of the kernel's overlayfs. What is visible is the union's business. Beside the upper directory there
+is a work directory on the same file system:
+
+    work/     temporaries; swept when mounting, since nothing in it was published
+    origins/  links.py: hard links to files of the upper that stand for a file of the tree
+    whiteout  the device that all whiteouts are links to
+    leaving/  leaving.py: a device that belongs where something is about to move away
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+
+from unionfs import override, syscalls, whiteout
+from unionfs.descriptors import raise_limit
+from unionfs.nodes import Node
+from unionfs.override import Override
+from unionfs.upper.making import Make, Making
+
+__all__ = ["LEAVING", "NO_XATTR", "ORIGIN", "REDIRECT", "Make", "Upper"]
+
+ORIGIN = "user.ufs.origin"
+"""On a file of the upper: the decimal st_ino of the file of the tree that it stands for."""
+
+REDIRECT = "user.overlay.redirect"
+
+LEAVING = b"leaving"
+"""In the work directory; see `unionfs.upper.leaving`."""
+
+_IN_MEMORY = (0x01021994, 0x858458F6)
+"""tmpfs and ramfs by statfs(2), whose fsync(2) is noop_fsync() of fs/libfs.c."""
+
+NO_XATTR = (errno.EOPNOTSUPP, errno.EPERM)
+"""Marks cannot be stored here: no xattrs on this file system, or none on this type of file (xattr(7))."""
+
+
+class Upper(Making):
+    """An upper directory with its work directory.
+
+    Raises `OSError`: EBUSY where another mount uses the work directory, EXDEV where the two lie on
+    different file systems, and whatever opening them gives.
+    """
+
+    def __init__(
+        self, upperdir: bytes | str, workdir: bytes | str, overrides: bool = False, volatile: bool = False
+    ) -> None:
+        root = os.open(upperdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.base = _locked(workdir, root)
+        self.device = os.fstat(root).st_dev
+        self.durable = not volatile and syscalls.filesystem_type(root) not in _IN_MEMORY
+        """Whether fsync(2) has anything to do here."""
+        capacity = max(64, min(raise_limit() // 4, 8192))
+        super().__init__(root, capacity, work=_subdirectory(self.base, b"work"), store=self.base)
+        self.origins = _subdirectory(self.base, b"origins")
+        for name in os.listdir(self.work):
+            self.discard(os.fsencode(name))
+        self.overrides = self._keeps_overrides(overrides)
+        """Whether owners and modes are kept in xattrs; see `unionfs.override`."""
+        self._try_whiteouts()
+
+    def _keeps_overrides(self, wanted: bool) -> bool:
+        """By the mark on the root, which is set where that is wanted."""
+        path = whiteout.path(self.root)
+        status = os.fstat(self.root)
+        marked = override.read(path, status, follow=True) is not None
+        if wanted and not marked:
+            override.write(path, override.of(status), follow=True)
+        return wanted or marked
+
+    def override_in(self, place: int, name: bytes, status: os.stat_result) -> Override | None:
+        """What is kept in override_stat of something in the directory `place`."""
+        return self._counts(override.read(whiteout.path(place, name), status), status) if self._may(status) else None
+
+    def override_of(self, node: Node) -> Override | None:
+        """The same of a node."""
+        status = self.stat(node)
+        path, follow = self.path(node)
+        return self._counts(override.read(path, status, follow), status) if self._may(status) else None
+
+    def _may(self, status: os.stat_result) -> bool:
+        return self.overrides or (stat.S_ISREG(status.st_mode) and not status.st_size)
+
+    def _counts(self, found: Override | None, status: os.stat_result) -> Override | None:
+        """Without the mark on the root an override counts where the file stands in for something else."""
+        if found is None or self.overrides or stat.S_IFMT(found.mode) != stat.S_IFMT(status.st_mode):
+            return found
+        return None
+
+    def _try_whiteouts(self) -> None:
+        """Find out which form of whiteout works here, before one is needed in the middle of something."""
+        name = self.temporary()
+        self.whiteouts.hide(self.work, name)
+        self.discard(name if self.whiteouts.devices else whiteout.PREFIX + name)
+
+    def get_mark(self, node: Node, mark: str | bytes) -> bytes | None:
+        """An xattr of a node, None where it has none or may have none."""
+        path, follow = self.path(node)
+        try:
+            return os.getxattr(path, mark, follow_symlinks=follow)
+        except OSError as error:
+            if error.errno == errno.ENODATA or error.errno in NO_XATTR:
+                return None
+            raise
+
+    def set_mark(self, node: Node, mark: str, value: bytes) -> None:
+        """Set an xattr; raises where the file system has none."""
+        path, follow = self.path(node)
+        os.setxattr(path, mark, value, follow_symlinks=follow)
+
+    def close(self) -> None:
+        """Release every descriptor and the lock."""
+        super().close()
+        for fd in (self.root, self.work, self.origins, self.base):
+            os.close(fd)
+
+
+def _locked(workdir: bytes | str, root: int) -> int:
+    """Open the work directory of an upper directory and lock it."""
+    base = os.open(workdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    if os.fstat(base).st_dev != os.fstat(root).st_dev:
+        raise OSError(errno.EXDEV, "the work directory is not on the upper directory's file system", workdir)
+    try:
+        fcntl.flock(base, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise OSError(errno.EBUSY, "the work directory is in use by another mount", workdir) from error
+    return base
+
+
+def _subdirectory(base: int, name: bytes) -> int:
+    with contextlib.suppress(FileExistsError):  # from an earlier mount
+        os.mkdir(name, 0o700, dir_fd=base)
+    return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=base)

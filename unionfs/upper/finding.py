@@ -1,0 +1,177 @@
+"""Where a node of the upper is: descriptors, names and paths that lead to it, and its status.
+
+Everything is found from open directories, never by whole path, which renames above would change under us.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from unionfs.descriptors import Descriptors
+from unionfs.nodes import Directory, Node
+
+_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Finding:
+    """Finds nodes below `root`, a descriptor of the upper directory; keeps up to `capacity` descriptors of a kind."""
+
+    def __init__(self, root: int, capacity: int) -> None:
+        self.root = root
+        self._directories = Descriptors(capacity)
+        self._files = Descriptors(capacity)
+        self._readable = Descriptors(64)
+        """Files that could not be opened for writing."""
+
+    def directory(self, directory: Directory) -> int:
+        """An O_PATH descriptor of a directory, borrowed until the next call."""
+        fd = self._directories.get(directory.id)
+        return fd if fd >= 0 else self._reopen(directory)
+
+    def _reopen(self, directory: Directory) -> int:
+        if directory.where is None:
+            return self._removed(directory)
+        missing: list[tuple[Directory, bytes]] = []
+        walk, fd = directory, -1
+        while walk.where is not None and fd < 0:
+            missing.append((walk, walk.where[1]))
+            walk = walk.where[0]
+            fd = self._directories.get(walk.id)
+        if fd < 0:
+            fd = self.root if walk.fd < 0 else walk.fd
+        opened = -1
+        for _, name in reversed(missing):
+            below = os.open(name, _DIRECTORY, dir_fd=fd)
+            if opened >= 0:
+                os.close(opened)
+            fd = opened = below
+        self._directories.put(directory.id, fd)
+        return fd
+
+    def _removed(self, node: Node) -> int:
+        if node.fd < 0:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return node.fd
+
+    def path(self, node: Node) -> tuple[bytes, bool]:
+        """A path for calls that take no descriptor, and whether its last component is to be followed.
+
+        It goes through /proc/self/fd, so it is short and survives renames above. Borrowed like `directory`.
+        """
+        if node.where is None:
+            return b"/proc/self/fd/%d" % self._removed(node), True
+        directory, name = node.where
+        return b"/proc/self/fd/%d/%s" % (self.directory(directory), name), False
+
+    def target(self, node: Node) -> tuple[int | bytes, bool]:
+        """For calls that take either: a descriptor that is open anyway, or `path`.."""
+        fd = self._files.get(node.id)
+        return (fd, True) if fd >= 0 else self.path(node)
+
+    def place(self, node: Node) -> tuple[int | bytes, int | None, bool]:
+        """For calls that take a `dir_fd`: (descriptor or name, dir_fd, whether to follow).
+
+        Spares the way through /proc/self/fd, which costs as much again as the call itself.
+        """
+        fd = self._files.get(node.id)
+        if fd >= 0:
+            return fd, None, True
+        if node.where is None:
+            return self.path(node)[0], None, True
+        directory, name = node.where
+        return name, self.directory(directory), False
+
+    def stat(self, node: Node) -> os.stat_result:
+        """fstat(2) of a node."""
+        fd = node.fd
+        if fd < 0:
+            fd = (self._directories if isinstance(node, Directory) else self._files).get(node.id)
+        if fd >= 0:
+            return os.fstat(fd)
+        directory, name = self._place(node)
+        return os.stat(name, dir_fd=self.directory(directory), follow_symlinks=False)
+
+    def _place(self, node: Node) -> tuple[Directory, bytes]:
+        if node.where is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return node.where
+
+    def file(self, node: Node) -> int:
+        """A descriptor for reading and writing a regular file, borrowed until the next call."""
+        fd = self._files.get(node.id)
+        if fd < 0:
+            path, follow = self.path(node)
+            fd = _open_data(path, os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
+            self._files.put(node.id, fd)
+        return fd
+
+    def readable(self, node: Node) -> int:
+        """The same for reading alone, which goes on where the upper has become read-only."""
+        fd = self._files.get(node.id)
+        if fd >= 0:
+            return fd
+        try:
+            return self.file(node)
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
+        fd = self._readable.get(node.id)
+        if fd < 0:
+            path, follow = self.path(node)
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
+            self._readable.put(node.id, fd)
+        return fd
+
+    def keep_file(self, node: Node, fd: int) -> None:
+        """A descriptor for reading and writing of a node that was just made; owned from now on."""
+        self._files.put(node.id, fd)
+
+    def adopt_root(self, root: Directory) -> None:
+        """The node that stands for the upper directory itself."""
+        root.fd = self.root
+
+    def pin(self, node: Node) -> None:
+        """Keep a node reachable although its last known name is about to go."""
+        fd = self._files.take(node.id)
+        if fd < 0 and isinstance(node, Directory):
+            fd = self._directories.take(node.id)
+        if fd < 0:
+            directory, name = self._place(node)
+            fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.directory(directory))
+        node.fd = fd
+
+    def release(self, node: Node) -> None:
+        """Close what is kept for a node that nobody can name or use any more."""
+        self._files.drop(node.id)
+        self._readable.drop(node.id)
+        self._directories.drop(node.id)
+        if node.fd >= 0:
+            os.close(node.fd)
+            node.fd = -1
+
+    def close(self) -> None:
+        """Close all that is kept."""
+        self._files.close()
+        self._readable.close()
+        self._directories.close()
+
+
+def _open_data(path: bytes, flags: int) -> int:
+    """Open for reading and writing, also where an owner without capabilities took his own permission away.
+
+    The kernel has checked the caller already (default_permissions); a server that is not root in its
+    namespace still needs the mode bits on the host.
+    """
+    try:
+        return os.open(path, os.O_RDWR | flags)
+    except PermissionError:
+        mode = stat.S_IMODE(os.stat(path, follow_symlinks=not flags & os.O_NOFOLLOW).st_mode)
+        if mode & 0o600 == 0o600:
+            raise
+        os.chmod(path, mode | 0o600)
+        try:
+            return os.open(path, os.O_RDWR | flags)
+        finally:
+            os.chmod(path, mode)

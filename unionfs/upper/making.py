@@ -1,0 +1,139 @@
+"""How things come into the upper and go from it: as a temporary first, out of sight, and then by one rename."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+from collections.abc import Callable, Iterator
+
+from unionfs import acl, syscalls, whiteout
+from unionfs.nodes import Directory
+from unionfs.tidying import tidying
+from unionfs.upper.finding import Finding
+from unionfs.upper.removing import remove_tree
+
+Make = Callable[[int, bytes], int]
+"""Makes something with a name in a directory, a descriptor; returns one of what it made, to be kept, or -1."""
+
+
+class Making(Finding):
+    """Makes, publishes and removes. `work` is a descriptor of the directory for temporaries."""
+
+    def __init__(self, root: int, capacity: int, work: int, store: int) -> None:
+        """`store`: see `whiteout.Writer`."""
+        super().__init__(root, capacity)
+        self.work = work
+        self._temporaries = itertools.count()
+        self.whiteouts = whiteout.Writer(store=store)
+
+    def temporary(self) -> bytes:
+        """A fresh name in the work directory; nothing in there survives a mount, so a counter is enough."""
+        return b"%x" % next(self._temporaries)
+
+    def publish(self, temporary: bytes, directory: Directory, name: bytes, over_mark: bool) -> None:
+        """Move a finished temporary to its place; `over_mark`: a whiteout is there, and goes."""
+        place = self.directory(directory)
+        if over_mark and whiteout.exists(place, name):
+            # A directory cannot be renamed over a device, so the two change places in one step.
+            syscalls.renameat2(self.work, temporary, place, name, syscalls.RENAME_EXCHANGE)
+            self.discard(temporary)
+            return
+        syscalls.renameat2(self.work, temporary, place, name, syscalls.RENAME_NOREPLACE)
+        if over_mark:
+            self.reveal_file(place, name)
+
+    def reveal_file(self, place: int, name: bytes) -> None:
+        """Remove ``.wh.NAME`` where NAME has taken its place and counts already."""
+        with tidying("removing the whiteout of a new name"):
+            self.whiteouts.reveal_file(place, name)
+
+    def make_below_acl(self, default: bytes, name: bytes, make: Make) -> int:
+        """Call `make` for a temporary where it inherits a default ACL, which the work directory does not have."""
+        nest = self.temporary()
+        os.mkdir(nest, 0o700, dir_fd=self.work)
+        try:
+            fd = os.open(nest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.work)
+            try:
+                os.setxattr(fd, acl.DEFAULT, default)
+                made = make(fd, name)
+                try:
+                    os.rename(name, name, src_dir_fd=fd, dst_dir_fd=self.work)
+                except BaseException:
+                    if made >= 0:
+                        os.close(made)
+                    raise
+                return made
+            finally:
+                os.close(fd)
+        finally:
+            self.discard(nest)
+
+    def discard(self, temporary: bytes) -> None:
+        """Remove something from the work directory, whatever it is. Nothing there needs an order."""
+        with tidying("removing a temporary"):
+            remove_tree(self.work, temporary)
+
+    def discard_if_there(self, temporary: bytes) -> None:
+        """The same on the way out of a failure, when it may not have been made or have been published."""
+        if whiteout.exists(self.work, temporary):
+            self.discard(temporary)
+
+    @staticmethod
+    def remove(dir_fd: int, name: bytes) -> None:
+        """Take back something that was only just made and that nobody has seen."""
+        remove_tree(dir_fd, name)
+
+    def remove_directory(self, directory: Directory, name: bytes) -> None:
+        """Remove a directory that shows no entries. It may hold marks: then out of sight first."""
+        try:
+            os.rmdir(name, dir_fd=self.directory(directory))
+            return
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+        temporary = self.temporary()
+        os.rename(name, temporary, src_dir_fd=self.directory(directory), dst_dir_fd=self.work)
+        self.discard(temporary)
+
+    def replace_by_whiteout(self, directory: Directory, name: bytes) -> None:
+        """The same for what is no directory, which a rename can replace."""
+        place = self.directory(directory)
+        if not self.whiteouts.devices:
+            with self._hidden_after(place, name):
+                os.unlink(name, dir_fd=place)
+            return
+        temporary = self.temporary()
+        self.whiteouts.hide(self.work, temporary)
+        os.rename(temporary, name, src_dir_fd=self.work, dst_dir_fd=place)
+
+    def rename_leaving(self, old: int, name: bytes, new: int, newname: bytes, leave: bool) -> None:
+        """Rename within the upper, leaving a whiteout behind if asked to."""
+        if leave and self.whiteouts.devices:
+            syscalls.renameat2(old, name, new, newname, syscalls.RENAME_WHITEOUT)
+            return
+        with self._hidden_after(old, name) if leave else contextlib.nullcontext():
+            os.rename(name, newname, src_dir_fd=old, dst_dir_fd=new)
+
+    @contextlib.contextmanager
+    def _hidden_after(self, place: int, name: bytes) -> Iterator[None]:
+        """Inside, a name goes, whose ``.wh.NAME`` is written before and counts from then on."""
+        self.whiteouts.hide(place, name)
+        try:
+            yield
+        except BaseException:
+            self.reveal_file(place, name)
+            raise
+
+    def exchange_for_whiteout(self, directory: Directory, name: bytes) -> None:
+        """Put a whiteout where something of the upper is, in one step, and remove that."""
+        place = self.directory(directory)
+        temporary = self.temporary()
+        if self.whiteouts.devices:
+            self.whiteouts.hide(self.work, temporary)
+            syscalls.renameat2(self.work, temporary, place, name, syscalls.RENAME_EXCHANGE)
+        else:
+            with self._hidden_after(place, name):
+                os.rename(name, temporary, src_dir_fd=place, dst_dir_fd=self.work)
+        self.discard(temporary)
