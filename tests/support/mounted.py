@@ -8,6 +8,7 @@ import os
 import signal
 import traceback
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 from tests.support.waiting import settles
@@ -18,6 +19,7 @@ from unionfs.serve import serve
 from unionfs.tree import Tree
 
 _MS_REMOUNT = 32
+_FRONT_ENDS = {"direct": "unionfs.fuse.direct", "pyfuse3": "unionfs.fuse.libfuse"}
 _OF_LIBFUSE = "fuse: reading device: Software caused connection abort\n"
 """What libfuse itself prints when the mount goes while it reads a request."""
 
@@ -37,8 +39,7 @@ class Mounted:
 
     def mount(self) -> None:
         """Mount; returns when the mount answers."""
-        if self._engine == "pyfuse3":
-            import unionfs.fuse.libfuse  # noqa: F401 (once here instead of in every child)
+        import_module(_FRONT_ENDS[self._engine])  # once here instead of in every child
         answered, answer = os.pipe()
         self._server = os.fork()
         if not self._server:

@@ -9,7 +9,8 @@ import os
 import platform
 import signal
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 _TRACEME, _CONT, _SYSCALL, _POKEUSER, _SETOPTIONS, _GET_SYSCALL_INFO = 0, 7, 24, 6, 0x4200, 0x420E
 _TRACESYSGOOD, _EXITKILL = 1, 1 << 20
@@ -41,6 +42,22 @@ def run(prepare: Callable[[], Callable[[], object]], point: int, failure: int = 
     it and the child goes on. Says whether it was killed, and else, as ENDED, the exit status: 0, the errno of what was
     raised, or 255 for no OSError. The number is -1 where the child ended before that many calls.
     """
+    with _on_one_cpu():
+        return _run(prepare, point, failure)
+
+
+@contextmanager
+def _on_one_cpu() -> Iterator[None]:
+    """For this process and the child: each stop switches between them, and waking a second CPU for it takes longer."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _run(prepare: Callable[[], Callable[[], object]], point: int, failure: int) -> tuple[str, int]:
     pid = os.fork()
     if not pid:
         _child(prepare)

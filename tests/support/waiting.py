@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-INTERVAL = 0.01
+FIRST, LONGEST = 0.0005, 0.02
+"""Seconds between two looks: short at first, since most conditions hold at once, twice as long each time."""
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 10) -> None:
@@ -17,8 +18,10 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = 10) 
 def settles(condition: Callable[[], object], seconds: float = 10) -> bool:
     """Whether `condition()` becomes true within `seconds`."""
     deadline = time.monotonic() + seconds
+    interval = FIRST
     while not condition():
         if time.monotonic() > deadline:
             return False
-        time.sleep(INTERVAL)
+        time.sleep(interval)
+        interval = min(2 * interval, LONGEST)
     return True
