@@ -5,7 +5,7 @@ mounted (`FAMILIES`): errnos, leases (of the owner alone), names and whiteouts (
 their maker may not open), owners, permissions, limits of sizes (CAP_SYS_RESOURCE), times (the owner's), xattrs (whose
 name spaces are root's), and whole programs. Run as root alone is what happens in a file that is open already
 (`AS_ROOT_ALONE`): moving and reserving bytes, mappings, random data, locks of the three kinds, events, positions in
-listings. The kernel and the union ask there neither who calls nor who serves; what writing takes away (set-id bits)
+listings; and stress-ng, whose calls the families make as well. The kernel and the union ask there neither who calls nor who serves; what writing takes away (set-id bits)
 is shown with the owners. rsync, sqlite with its locks and its mapped journal, and git use all of it for everybody.
 Only the direct front end is run again, since who serves is the same for both.
 """
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.real_root  # acts as other users, and keeps this from r
 FAMILIES = ("errnos", "leases", "names", "open_flags", "owners", "permissions", "programs", "sizes", "times", "xattr")
 AS_ROOT_ALONE = (
     *("data_calls", "flock", "lock_ranges", "locks", "mappings", "ofd_locks", "random_data", "readdir", "watching"),
-    "rootless",
+    *("rootless", "stress_ng"),
 )
 
 NEEDED = ("unionfs", "launcher", "tests", "pyproject.toml")
