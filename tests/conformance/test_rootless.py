@@ -5,9 +5,10 @@ mounted (`FAMILIES`): errnos, leases (of the owner alone), names and whiteouts (
 their maker may not open), owners, permissions, limits of sizes (CAP_SYS_RESOURCE), times (the owner's), xattrs (whose
 name spaces are root's), and whole programs. Run as root alone is what happens in a file that is open already
 (`AS_ROOT_ALONE`): moving and reserving bytes, mappings, random data, locks of the three kinds, events, positions in
-listings; and stress-ng, whose calls the families make as well. The kernel and the union ask there neither who calls nor who serves; what writing takes away (set-id bits)
-is shown with the owners. rsync, sqlite with its locks and its mapped journal, and git use all of it for everybody.
-Only the direct front end is run again, since who serves is the same for both.
+listings; and stress-ng, whose calls the families make as well. The kernel and the union ask there neither who calls
+nor who serves; what writing takes away (set-id bits) is shown with the owners. rsync, sqlite with its locks and its
+mapped journal, and git use all of it for everybody. Only the direct front end is run again, since who serves is the
+same for both.
 """
 
 from __future__ import annotations
