@@ -78,14 +78,30 @@ def test_the_server_unmounts_on_signals(user: User, layers: Path, number: int) -
     assert not fuse_mounts([layers / "merged"])
 
 
+FILE = "top/etc/motd"
+MAKE, NAME = "make it (mkdir -p), or correct its name", "name a directory instead"
+ENTER = "this user needs to read and enter it and to enter all above it (chmod, or another user)"
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["-o", "lowerdir=nowhere", "merged"], "nowhere: No such file or directory"),
-        (["-o", "lowerdir=top", "nowhere"], "nowhere: "),
-        (["-o", "lowerdir=top", "top/etc/motd"], "not a directory"),
+        (["-o", "lowerdir=top:nowhere", "merged"], f"/nowhere: No such file or directory (lowerdir); {MAKE}"),
+        (["-o", f"lowerdir={FILE}", "merged"], f"/{FILE}: Not a directory (lowerdir); {NAME}"),
+        (["-o", "lowerdir=top", "nowhere"], f"/nowhere: No such file or directory (mount point); {MAKE}"),
+        (["-o", "lowerdir=top", FILE], f"/{FILE}: Not a directory (mount point); {NAME}"),
+        (["-o", "lowerdir=top", f"{FILE}/more"], f"/{FILE}/more: Not a directory (mount point); {NAME}"),
+        (
+            ["-o", "lowerdir=top,upperdir=nowhere,workdir=work", "merged"],
+            f"nowhere: No such file or directory (upperdir); {MAKE}",
+        ),
+        (["-o", f"lowerdir=top,upperdir={FILE},workdir=work", "merged"], f"{FILE}: Not a directory (upperdir); {NAME}"),
+        (["-o", f"lowerdir=top,upperdir=up,workdir={FILE}", "merged"], f"{FILE}: Not a directory (workdir); {NAME}"),
         (["-o", "lowerdir=top,upperdir=up", "merged"], "workdir is missing"),
-        (["-o", "lowerdir=top,upperdir=up,workdir=nowhere", "merged"], "nowhere: No such file or directory"),
+        (
+            ["-o", "lowerdir=top,upperdir=up,workdir=nowhere", "merged"],
+            f"nowhere: No such file or directory (workdir); {MAKE}",
+        ),
         (["-o", "", "merged"], "there is no lowerdir"),
     ],
 )
@@ -95,6 +111,24 @@ def test_wrong_input_is_one_line_and_mounts_nothing(user: User, layers: Path, ar
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
     assert not fuse_mounts([layers])
+
+
+@pytest.mark.parametrize("role", ["lowerdir", "upperdir", "workdir", "mount point"])
+def test_a_directory_that_may_not_be_entered(user: User, layers: Path, role: str) -> None:
+    closed = layers / "closed"
+    (closed / "in").mkdir(parents=True)
+    user.own(closed)
+    closed.chmod(0)
+    named = {"lowerdir": "top", "upperdir": "up", "workdir": "work", "mount point": "merged", role: f"{closed}/in"}
+    target = named.pop("mount point")
+    done = user.run(["ufs-mount", "-o", ",".join(f"{key}={value}" for key, value in named.items()), target], cwd=layers)
+    if user.kind == ROOT:  # who may enter all
+        assert (done.returncode, done.stderr) == (0, "")
+        unmount(user, layers / target)
+        return
+    closed.chmod(0o700)
+    assert done.returncode == 1
+    assert done.stderr == f"ufs-mount: {closed}/in: Permission denied ({role}); {ENTER}\n"
 
 
 def test_a_work_directory_serves_one_mount_at_a_time(user: User, layers: Path) -> None:

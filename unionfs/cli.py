@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import stat
 import sys
 import textwrap
 
@@ -71,11 +72,38 @@ def main(options: tuple[str, ...], foreground: bool, debug: bool, engine: str, t
         sys.exit(1)
 
 
+_HINTS = {
+    errno.ENOENT: "make it (mkdir -p), or correct its name",
+    errno.ENOTDIR: "name a directory instead",
+    errno.EACCES: "this user needs to read and enter it and to enter all above it (chmod, or another user)",
+}
+"""By the errno of a directory that was named: what to do."""
+
+
 def describe(error: Exception) -> str:
-    """One line that names the thing and the cause."""
+    """One line that names the thing, the cause and what to do."""
     if isinstance(error, OSError) and error.filename is not None:
-        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+        hint = _HINTS.get(error.errno or 0)
+        return f"{os.fsdecode(error.filename)}: {error.strerror}" + (f"; {hint}" if hint else "")
     return str(error)
+
+
+def _check(role: str, path: str) -> None:
+    """Raise `OSError` with the role in its text unless `path` is a directory that may be read and entered."""
+    try:
+        os.close(os.open(os.path.join(path, "."), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror} ({role})", path) from None
+
+
+def _check_target(path: str) -> None:
+    """Raise `OSError` unless `path` is a directory; it need not be readable, for it is what is mounted that will be."""
+    try:
+        is_directory = stat.S_ISDIR(os.stat(path).st_mode)
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror} (mount point)", path) from None
+    if not is_directory:
+        raise OSError(errno.ENOTDIR, f"{os.strerror(errno.ENOTDIR)} (mount point)", path)
 
 
 def _mount(options: Options, target: str, engine: str, foreground: bool) -> None:
@@ -91,8 +119,12 @@ def _mount(options: Options, target: str, engine: str, foreground: bool) -> None
     if options.squash_uid is not None or options.squash_gid is not None:
         squash = options.squash_uid or 0, options.squash_gid or 0
     target = os.path.realpath(target)
-    if not os.path.isdir(target):
-        raise OSError(errno.ENOTDIR, "the target is not a directory", target)
+    _check_target(target)
+    for path in options.lower:
+        _check("lowerdir", os.path.abspath(path))
+    for role, named in (("upperdir", options.upper), ("workdir", options.work)):
+        if named is not None:
+            _check(role, named)
     # The mount may lie below a lower directory: the server must not wait for itself.
     timeout = wire.FOREVER if options.timeout is None else min(options.timeout, wire.FOREVER)
     tree = DirectoryStack(lower, skip=[os.fsencode(target)], timeout=timeout)
