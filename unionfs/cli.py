@@ -72,6 +72,13 @@ def main(options: tuple[str, ...], foreground: bool, debug: bool, engine: str, t
         sys.exit(1)
 
 
+def describe(error: Exception) -> str:
+    """One line that names the thing, the cause and what to do."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return str(error)
+
+
 _HINTS = {
     errno.ENOENT: "make it (mkdir -p), or correct its name",
     errno.ENOTDIR: "name a directory instead",
@@ -80,12 +87,10 @@ _HINTS = {
 """By the errno of a directory that was named: what to do."""
 
 
-def describe(error: Exception) -> str:
-    """One line that names the thing, the cause and what to do."""
-    if isinstance(error, OSError) and error.filename is not None:
-        hint = _HINTS.get(error.errno or 0)
-        return f"{os.fsdecode(error.filename)}: {error.strerror}" + (f"; {hint}" if hint else "")
-    return str(error)
+def _wrong(code: int, role: str, path: str) -> OSError:
+    """The error of a directory that was named, with its role and what to do."""
+    hint = _HINTS.get(code)
+    return OSError(code, f"{os.strerror(code)} ({role})" + (f"; {hint}" if hint else ""), path)
 
 
 def _check(role: str, path: str) -> None:
@@ -93,7 +98,7 @@ def _check(role: str, path: str) -> None:
     try:
         os.close(os.open(os.path.join(path, "."), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
     except OSError as error:
-        raise OSError(error.errno, f"{error.strerror} ({role})", path) from None
+        raise _wrong(error.errno or 0, role, path) from None
 
 
 def _check_target(path: str) -> None:
@@ -101,9 +106,9 @@ def _check_target(path: str) -> None:
     try:
         is_directory = stat.S_ISDIR(os.stat(path).st_mode)
     except OSError as error:
-        raise OSError(error.errno, f"{error.strerror} (mount point)", path) from None
+        raise _wrong(error.errno or 0, "mount point", path) from None
     if not is_directory:
-        raise OSError(errno.ENOTDIR, f"{os.strerror(errno.ENOTDIR)} (mount point)", path)
+        raise _wrong(errno.ENOTDIR, "mount point", path)
 
 
 def _mount(options: Options, target: str, engine: str, foreground: bool) -> None:
