@@ -28,6 +28,12 @@ BUFFER = MAX_WRITE + 4096
 
 WORKERS = 4
 
+# By these names the loop is spared two look-ups for each message.
+_unpack = wire.REQUEST.unpack_from
+_BODY = slice(wire.IN_HEADER.size, None)
+_pack = wire.OUT_HEADER.pack
+_HEADER = wire.OUT_HEADER.size
+
 _COPIED = 4096
 """Up to so many bytes a reply is put together here: the kernel takes one piece faster than two."""
 
@@ -66,9 +72,9 @@ class Direct:
             self._stop()
 
     def _dispatch(self, message: memoryview, requests: Table) -> None:
-        if len(message) < wire.IN_HEADER.size:
+        if len(message) < _BODY.start:
             return  # nothing says whom to answer
-        opcode, unique, node, uid, gid = wire.REQUEST.unpack_from(message)
+        opcode, unique, node, uid, gid = _unpack(message)
         known = requests.get(opcode)
         if known is None:
             self._reply(unique, errno.ENOSYS)
@@ -78,7 +84,7 @@ class Direct:
             self._reply(unique, errno.EINVAL)
             return
         try:
-            answer = handler(node, message[wire.IN_HEADER.size :], uid, gid)
+            answer = handler(node, message[_BODY], uid, gid)
         except OSError as error:
             self._reply(unique, error.errno or errno.EIO)
         except Busy as busy:
@@ -108,7 +114,7 @@ class Direct:
             return True
 
     def _reply(self, unique: int, code: int, payload: bytes | memoryview = b"") -> None:
-        header = wire.OUT_HEADER.pack(wire.OUT_HEADER.size + len(payload), -code, unique)
+        header = _pack(_HEADER + len(payload), -code, unique)
         try:
             if len(payload) <= _COPIED:
                 os.write(self._fd, header + payload)
