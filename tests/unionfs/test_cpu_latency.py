@@ -1,4 +1,4 @@
-"""The server asks for low latency while requests come one after the other, where that pays, and for no longer."""
+"""The server asks for low latency while requests are dense, where that pays, and for no longer."""
 
 from __future__ import annotations
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import resource
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.child import in_child
 from unionfs.fuse import wire
 from unionfs.fuse.splicing import Splicer
 from unionfs.tree import Run
@@ -63,8 +66,6 @@ def test_only_what_is_there_as_a_whole_is_taken(device: tuple[int, socket.socket
     assert not splicer.takes(Run(file, 0, SIZE), SIZE + 1), "another run follows"
     assert not splicer.takes(Run(-1, 0, SIZE), SIZE), "a hole"
     assert not splicer.takes(Run(file, 0, 8 << 20), 8 << 20), "more than fits into the pipe"
-    splicer.close()
-    assert not splicer.takes(Run(file, 0, SIZE), SIZE), "no pipe any more"
 
 
 def test_a_file_that_is_cut_meanwhile_leaves_nothing_behind(device: tuple[int, socket.socket], file: int) -> None:
@@ -78,22 +79,63 @@ def test_a_file_that_is_cut_meanwhile_leaves_nothing_behind(device: tuple[int, s
     splicer.close()
 
 
-def test_what_cannot_be_spliced_is_left_to_the_caller(device: tuple[int, socket.socket], tmp_path: Path) -> None:
+def test_what_cannot_be_spliced_is_left_to_the_caller_for_good(
+    device: tuple[int, socket.socket], file: int, tmp_path: Path
+) -> None:
     splicer = Splicer(device[0])
     directory = os.open(tmp_path, os.O_RDONLY)
     try:
         assert not splicer.send(7, Run(directory, 0, SIZE))
     finally:
         os.close(directory)
+    assert not splicer.takes(Run(file, 0, SIZE), SIZE)
+    splicer.close()
+
+
+def test_an_answer_that_the_device_does_not_take_is_left_to_the_caller(file: int, tmp_path: Path) -> None:
+    closed = os.open(tmp_path, os.O_RDONLY)  # a directory in the device's place: EBADF, nothing that ends the mount
+    try:
+        splicer = Splicer(closed)
+        assert not splicer.send(7, Run(file, 0, SIZE))
         splicer.close()
+    finally:
+        os.close(closed)
 
 
-def test_where_no_pipe_can_be_had_nothing_is_taken(file: int) -> None:
-    child = os.fork()
-    if not child:
-        import resource
+def _is_left_to_the_caller_for_good(file: int) -> None:
+    splicer = Splicer(file)
+    assert splicer.takes(Run(file, 0, SIZE), SIZE)
+    assert not splicer.send(7, Run(file, 0, SIZE))
+    assert not splicer.takes(Run(file, 0, SIZE), SIZE)
 
-        resource.setrlimit(resource.RLIMIT_NOFILE, (file + 1, file + 1))
-        taken = Splicer(file).takes(Run(file, 0, SIZE), SIZE)
-        os._exit(1 if taken else 0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+def test_without_a_descriptor_for_a_pipe_it_is_left_to_the_caller_for_good(file: int) -> None:
+    def send() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+        _is_left_to_the_caller_for_good(file)
+
+    in_child(send)
+
+
+@pytest.mark.only_root
+def test_where_this_user_has_too_many_pipes_it_is_left_to_the_caller_for_good(file: int) -> None:
+    def send() -> None:
+        os.setgroups([])
+        os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+        _use_up_pipes()
+        _is_left_to_the_caller_for_good(file)
+
+    in_child(send)
+
+
+_NOBODY = 54321
+"""A user id that nothing else runs with: pipes count by user."""
+
+
+def _use_up_pipes() -> None:
+    """Let this user have no larger pipe than it gets by itself (/proc/sys/fs/pipe-user-pages-soft)."""
+    while True:
+        try:
+            fcntl.fcntl(os.pipe()[1], fcntl.F_SETPIPE_SZ, 1 << 20)
+        except PermissionError:
+            return

@@ -37,9 +37,6 @@ _HEADER = wire.OUT_HEADER.size
 _COPIED = 4096
 """Up to so many bytes a reply is put together here: the kernel takes one piece faster than two."""
 
-_NOBODY_WAITS = (errno.ENOENT, errno.ENODEV)
-"""The device's answers to an answer: the request was interrupted meanwhile; unmounted, which the loop will see."""
-
 
 class Direct:
     """Serves one union on one /dev/fuse descriptor until it is unmounted."""
@@ -100,18 +97,10 @@ class Direct:
             if isinstance(answer, Later):
                 self._defer(unique, answer)
             elif isinstance(answer, Run):
-                if not self._send(unique, answer):
+                if not self._splicer.send(unique, answer):
                     self._dispatch(message, self._messages.plain)
             else:
                 self._reply(unique, 0, answer)
-
-    def _send(self, unique: int, run: Run) -> bool:
-        try:
-            return self._splicer.send(unique, run)
-        except OSError as error:
-            if error.errno not in _NOBODY_WAITS:
-                raise
-            return True
 
     def _reply(self, unique: int, code: int, payload: bytes | memoryview = b"") -> None:
         header = _pack(_HEADER + len(payload), -code, unique)
@@ -121,7 +110,8 @@ class Direct:
             else:
                 os.writev(self._fd, (header, payload))
         except OSError as error:
-            if error.errno not in _NOBODY_WAITS:
+            # ENOENT: interrupted meanwhile, nobody waits for the answer. ENODEV: unmounted; the loop will see it.
+            if error.errno not in (errno.ENOENT, errno.ENODEV):
                 raise
 
     # What runs in workers.
@@ -176,6 +166,8 @@ class Direct:
         if self._pool is None:
             return
         self._pool.shutdown()
+        for parked in self._waiting.values():
+            parked.clear()  # nobody waits for these any more
         while self._done:
             self._done.popleft()()
         os.close(self._wake)

@@ -28,8 +28,8 @@ LINGER_MS: Final = 2
 
 _MANY: Final = 64
 _DENSE_SECONDS: Final = 0.01
-"""Many requests in so short a time, twice in a row: more than one command's looks. A client may work between them: git
-compresses each file, and gains a quarter all the same (docs/performance.md)."""
+"""Many requests in so short a time: more than one command's looks. By the rate, as a client may work between them: git
+compresses each file that it adds (docs/performance.md)."""
 
 
 class CpuLatency:

@@ -5,7 +5,7 @@ not known (ENOSYS), after which the kernel addresses everything by node id, keep
 cache across opens, and never sends those messages again (FUSE_NO_OPEN_SUPPORT, FUSE_NO_OPENDIR_SUPPORT in
 include/uapi/linux/fuse.h; CREATE falls back to MKNOD).
 
-A malformed message gets EINVAL: `Messages.table` has the least length of each, `_name` and `_two_names` the rest.
+A malformed message gets EINVAL: `Messages.table` has the least length of each, `_name` and `_strings` the rest.
 """
 
 from __future__ import annotations
