@@ -103,6 +103,9 @@ ENTER = "this user needs to read and enter it and to enter all above it (chmod, 
             f"nowhere: No such file or directory (workdir); {MAKE}",
         ),
         (["-o", "", "merged"], "there is no lowerdir"),
+        (["-o", "lowerdir=top", ""], "mount point: the name is empty; name a directory"),
+        (["-o", "lowerdir=top,upperdir=,workdir=work", "merged"], "upperdir: the name is empty; name a directory"),
+        (["-o", "lowerdir=top,upperdir=up,workdir=", "merged"], "workdir: the name is empty; name a directory"),
     ],
 )
 def test_wrong_input_is_one_line_and_mounts_nothing(user: User, layers: Path, arguments: list[str], said: str) -> None:
@@ -129,6 +132,30 @@ def test_a_directory_that_may_not_be_entered(user: User, layers: Path, role: str
     closed.chmod(0o700)
     assert done.returncode == 1
     assert done.stderr == f"ufs-mount: {closed}/in: Permission denied ({role}); {ENTER}\n"
+
+
+def test_a_work_directory_that_may_not_be_written(user: User, layers: Path) -> None:
+    (layers / "work").chmod(0o500)
+    done = user.run(["ufs-mount", "-o", "lowerdir=top,upperdir=up,workdir=work", "merged"], cwd=layers)
+    if user.kind == ROOT:
+        assert (done.returncode, done.stderr) == (0, "")
+        unmount(user, layers / "merged")
+        return
+    assert done.returncode == 1
+    assert done.stderr == "ufs-mount: work: Permission denied (workdir); this user needs to write in it\n"
+
+
+def test_a_mount_point_whose_server_has_ended_is_told(user: User, layers: Path) -> None:
+    with user.popen(["ufs-mount", "-f", "-o", "lowerdir=top", "merged"], cwd=layers) as server:
+        wait_until(lambda: fuse_mounts([layers / "merged"]), "the mount")
+        server.kill()
+    try:
+        done = user.run(["ufs-mount", "-o", "lowerdir=bottom", "merged"], cwd=layers)
+        assert done.returncode == 1
+        assert "Transport endpoint is not connected (mount point); it is a mount whose server has ended" in done.stderr
+        assert done.stderr.count("\n") == 1
+    finally:
+        unmount(user, layers / "merged")
 
 
 def test_a_work_directory_serves_one_mount_at_a_time(user: User, layers: Path) -> None:

@@ -66,7 +66,7 @@ def main(options: tuple[str, ...], foreground: bool, debug: bool, engine: str, t
         parsed = parse(options)
         for name in parsed.unknown:
             print(f"ufs-mount: option {name!r} is not known and has no effect", file=sys.stderr)
-        _mount(parsed, os.path.abspath(targets[-1]), engine, foreground or debug)
+        _mount(parsed, targets[-1], engine, foreground or debug)
     except (OSError, OptionError) as error:
         print(f"ufs-mount: {describe(error)}", file=sys.stderr)
         sys.exit(1)
@@ -83,6 +83,7 @@ _HINTS = {
     errno.ENOENT: "make it (mkdir -p), or correct its name",
     errno.ENOTDIR: "name a directory instead",
     errno.EACCES: "this user needs to read and enter it and to enter all above it (chmod, or another user)",
+    errno.ENOTCONN: "it is a mount whose server has ended: unmount it first (fusermount3 -u, or umount)",
 }
 """By the errno of a directory that was named: what to do."""
 
@@ -99,6 +100,8 @@ def _check(role: str, path: str) -> None:
         os.close(os.open(os.path.join(path, "."), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
     except OSError as error:
         raise _wrong(error.errno or 0, role, path) from None
+    if role == "workdir" and not os.access(path, os.W_OK):
+        raise OSError(errno.EACCES, f"{os.strerror(errno.EACCES)} ({role}); this user needs to write in it", path)
 
 
 def _check_target(path: str) -> None:
@@ -119,6 +122,9 @@ def _mount(options: Options, target: str, engine: str, foreground: bool) -> None
     from unionfs.ownership import Translated
     from unionfs.serve import serve
 
+    for role, named in (("mount point", target), ("upperdir", options.upper), ("workdir", options.work)):
+        if named == "":  # os.path would take it for the current directory
+            raise OptionError(f"{role}: the name is empty; name a directory")
     lower = [os.fsencode(os.path.abspath(path)) for path in options.lower]
     squash = None
     if options.squash_uid is not None or options.squash_gid is not None:
