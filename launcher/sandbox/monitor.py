@@ -198,8 +198,14 @@ class Monitor:
                 raise
             return False
         view = memoryview(data)
-        while view:
-            view = view[os.write(1, view) :]
+        try:
+            while view:
+                view = view[os.write(1, view) :]
+        except OSError as error:  # whoever read it is gone, or the disk is full: nobody sees what the container does
+            reason = f"standard output: {error.strerror}; the container was ended"
+            self._failure = self._failure or UfsError(reason, 125)
+            self._init.kill()
+            return False
         return bool(data)
 
     def _drain(self) -> None:

@@ -63,3 +63,11 @@ def test_rm_removes_what_is_hard_to_remove(run: Runner) -> None:
     run.kept("--name", "hard", "IMAGE", "sh", "-c", script, check=True)
     run.user.run(["ufs", "rm", "hard"], check=True)
     assert run.containers() == []
+
+
+def test_a_container_whose_output_cannot_be_written_ends_and_is_recorded(run: Runner) -> None:
+    with open("/dev/full", "wb") as full:
+        done = run.kept("--name", "loud", "-t", "IMAGE", "sh", "-c", "while :; do echo word; done", stdout=full)
+    assert done.returncode == 125
+    assert done.stderr == "ufs: standard output: No space left on device; the container was ended\n"
+    assert "Exited" in run.user.run(["ufs", "ps", "--all"], check=True).stdout
