@@ -9,6 +9,7 @@ import gc
 import os
 import signal
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from launcher.cli import options
@@ -38,13 +39,18 @@ def main() -> None:
             os._exit(status)
         status = _explain(arguments)
     except UfsError as error:
-        sys.stderr.write(f"ufs: {error}\n")
+        _complain(str(error))
         status = error.status if error.status != 1 else 125
     except OSError as error:
         where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-        sys.stderr.write(f"ufs: {where}{error.strerror or error}\n")
+        _complain(f"{where}{error.strerror or error}")
         status = 125
     sys.exit(status)
+
+
+def _complain(line: str) -> None:
+    with suppress(OSError):  # nobody can hear it, but the status is still to be seen
+        os.write(2, f"ufs: {line}\n".encode(errors="surrogateescape"))
 
 
 def run(parsed: options.Parsed) -> int:

@@ -75,6 +75,11 @@ def test_unknown_user(run: Runner, given: str) -> None:
     assert run.containers() == []
 
 
+def test_the_status_is_right_where_no_error_can_be_written(run: Runner) -> None:
+    with open("/dev/full", "wb") as full:
+        assert run.user.run(["ufs-run", "nowhere", "true"], stderr=full).returncode == 125
+
+
 def test_entrypoint(run: Runner) -> None:
     assert run.out("--entrypoint", "echo", "IMAGE", "a", "b") == "a b\n"
     done = run("--entrypoint", "", "IMAGE")
