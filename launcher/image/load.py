@@ -214,15 +214,18 @@ def _distinct(layers: Sequence[LayerSource]) -> Iterator[LayerSource]:
 
 
 def _added(records: list[Record], loaded: Sequence[Loaded], source: str, named: bool) -> list[Record]:
-    """The records with newly loaded images in them. A name that moves leaves its old image without one."""
+    """The records with newly loaded images in them. A name that moves leaves its old image without one.
+
+    An image may come with several manifests, compressed in different ways: without a name it is kept once.
+    """
     for image in loaded:
         names = list(dict.fromkeys(image.names)) if named else []
         manifest = image.manifest._replace(annotations={}, platform=image.config.platform)
         kept = [record for record in records if not record.name or record.name not in names]
         for record in records:
-            if record not in kept and all(record.manifest.digest != other.manifest.digest for other in kept):
+            if record not in kept and all(record.image != other.image for other in kept):
                 kept.append(record._replace(name=""))
-        same = [record for record in kept if record.manifest.digest == manifest.digest]
+        same = [record for record in kept if record.image == image.image]
         if names:
             kept = [record for record in kept if record.name or record not in same]
         elif same:

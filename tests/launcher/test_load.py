@@ -14,6 +14,7 @@ import zstandard
 from launcher.errors import UfsError
 from launcher.image.load import load
 from launcher.image.oci import Platform
+from launcher.image.remove import prune
 from launcher.image.resolve import StoredImage, resolve
 from launcher.image.store import Store
 from tests.launcher import archives
@@ -212,3 +213,18 @@ def test_a_name_that_moves_leaves_the_old_image(store: Store, tmp_path: Path) ->
     entry = archives.named(archives.image(files, [archives.SECOND]), "box:1")
     load(str(archives.write(archives.layout(files, [entry]), tmp_path / "new")), store)
     assert sorted(record.name for record in store.records()) == ["", "docker.io/library/box:1"]
+
+
+def test_one_image_from_several_forms_of_archive_is_there_once(store: Store, tmp_path: Path) -> None:
+    for kind in (archives.oci, archives.docker):
+        for compression in archives.COMPRESS:
+            path = tmp_path / f"{kind.__name__}{compression}.tar"
+            path.write_bytes(archives.tar(kind(compression)))
+            load(str(path), store)
+            assert [record.name for record in store.records()] == ["docker.io/library/box:1"], path
+            check_image(store)
+            load(str(path), store, named=False)
+            assert [record.name for record in store.records()] == ["docker.io/library/box:1"], path
+            check_image(store, str(path))
+    prune(store)
+    check_image(store)
