@@ -7,6 +7,7 @@ index.json. Who takes both takes them in this order.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
+from launcher.errors import UfsError
 from launcher.image import oci
 from launcher.image.store import VERSION, Record, Store
 
@@ -25,7 +27,14 @@ _LAYOUT = json.dumps({"imageLayoutVersion": "1.0.0"}).encode()
 
 def create(store: Store) -> None:
     """Make the store's directories and fixed files where they are missing."""
-    os.makedirs(store.root, mode=0o700, exist_ok=True)
+    try:
+        os.makedirs(store.root, mode=0o700, exist_ok=True)
+    except OSError as error:
+        # A home directory that is not there and not this user's to make, a file in the way, a read-only disk.
+        if error.errno not in (errno.EACCES, errno.EEXIST, errno.ENOTDIR, errno.EROFS):
+            raise
+        reason = f"cannot make {os.fsdecode(error.filename)}: {error.strerror}"
+        raise UfsError(f"{store.root}: {reason}; set UFS_ROOT to a directory of your own") from None
     for name in _DIRECTORIES:
         os.makedirs(store.path(name), mode=0o700, exist_ok=True)
     for name, content in (("oci-layout", _LAYOUT), ("version", f"{VERSION}\n".encode())):

@@ -228,3 +228,10 @@ def test_one_image_from_several_forms_of_archive_is_there_once(store: Store, tmp
             check_image(store, str(path))
     prune(store)
     check_image(store)
+
+
+def test_a_store_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    archive = archives.write(archives.oci(), tmp_path / "layout")
+    with pytest.raises(UfsError, match=r"file/store: cannot make .*: Not a directory; set UFS_ROOT to a directory"):
+        load(str(archive), Store(str(tmp_path / "file" / "store")))
