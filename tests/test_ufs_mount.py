@@ -134,6 +134,15 @@ def test_a_directory_that_may_not_be_entered(user: User, layers: Path, role: str
     assert done.stderr == f"ufs-mount: {closed}/in: Permission denied ({role}); {ENTER}\n"
 
 
+def test_a_lower_directory_that_may_be_entered_but_not_listed(user: User, layers: Path) -> None:
+    (layers / "top").chmod(0o111)
+    user.run(["ufs-mount", "-o", "lowerdir=top", "merged"], check=True, cwd=layers)
+    try:
+        assert user.run(["cat", "merged/etc/motd"], check=True, cwd=layers).stdout == "top\n"
+    finally:
+        unmount(user, layers / "merged")
+
+
 def test_a_work_directory_that_may_not_be_written(user: User, layers: Path) -> None:
     (layers / "work").chmod(0o500)
     done = user.run(["ufs-mount", "-o", "lowerdir=top,upperdir=up,workdir=work", "merged"], cwd=layers)

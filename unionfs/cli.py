@@ -95,9 +95,13 @@ def _wrong(code: int, role: str, path: str) -> OSError:
 
 
 def _check(role: str, path: str) -> None:
-    """Raise `OSError` with the role in its text unless `path` is a directory that may be read and entered."""
+    """Raise `OSError` with the role in its text unless `path` is a directory that may be entered, an upper's also read.
+
+    A lower directory that may be entered but not listed is one whose names are found all the same.
+    """
+    access = os.O_PATH if role == "lowerdir" else os.O_RDONLY
     try:
-        os.close(os.open(os.path.join(path, "."), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        os.close(os.open(os.path.join(path, "."), access | os.O_DIRECTORY | os.O_CLOEXEC))
     except OSError as error:
         raise _wrong(error.errno or 0, role, path) from None
     if role == "workdir" and not os.access(path, os.W_OK):

@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from unionfs import ownership
-from unionfs.fuse import wire
+from unionfs.fuse import splicing, wire
 from unionfs.fuse.capabilities import wanted
 from unionfs.fuse.wire import Init, Op
 from unionfs.tree import Run
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from struct import Struct
 
 MAX_WRITE = 1 << 20
-
-LEAST_SENT = 32 << 10
-"""Bytes from which on an answer is sent from the file itself; for fewer, more system calls cost what a copy does."""
 
 _FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602  # ioctl_iflags(2)
 _FS_IOC_FSGETXATTR = 0x801C581F  # ioctl_xfs_fsgetxattr(2); the kernel itself asks before it sets flags
@@ -186,7 +183,7 @@ class Messages:
     def _read(self, node: int, body: memoryview, uid: int, gid: int, plain: bool = False) -> memoryview | Run:
         _, offset, size, _, _, _, _ = wire.READ_IN.unpack_from(body)
         offset = _position(offset)
-        if size >= LEAST_SENT and not plain:
+        if size >= splicing.LEAST and not plain:
             run = self._union.locate(node, offset, size)
             if self._sends(run, size):
                 return run

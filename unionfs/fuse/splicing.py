@@ -15,6 +15,9 @@ from typing import Final
 from unionfs.fuse import wire
 from unionfs.tree import Run
 
+LEAST: Final = 32 << 10
+"""Bytes from which on it pays; for fewer, more system calls cost what a copy does."""
+
 _MOST: Final = 128 << 10
 """What the kernel reads ahead at a time, unless told otherwise. More is asked for by O_DIRECT alone."""
 
