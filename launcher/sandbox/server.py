@@ -7,6 +7,7 @@ in a mount namespace of its own, made before the FUSE mount: `host` cannot find 
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from typing import Protocol
 
 from launcher.container.removal import remove_tree
@@ -52,8 +53,8 @@ def run(channel: Channel, init: Channel, image: TreeSource, spec: Spec, lock: in
 
 def preload() -> None:
     """Import what serving needs, while the launcher has the id map written."""
-    import unionfs.open
-    import unionfs.serve  # noqa: F401
+    for name in ("unionfs.open", "unionfs.serve"):
+        import_module(name)
 
 
 def _serve(channel: Channel, init: Channel, image: TreeSource, spec: Spec) -> None:

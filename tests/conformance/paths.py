@@ -11,6 +11,7 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
+from tests.support.child import errno_in_child
 from unionfs import syscalls
 
 LONGEST = 4095
@@ -94,17 +95,7 @@ def _open(flags: int) -> Callable[[str], None]:
 
 def _in_child(call: Callable[[], object]) -> None:
     """Raises the OSError that it gets in a process of its own."""
-    pid = os.fork()
-    if not pid:
-        code = 255
-        try:
-            call()
-            code = 0
-        except OSError as error:
-            code = error.errno or 255
-        finally:
-            os._exit(code)
-    if code := os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]):
+    if code := errno_in_child(call):
         raise OSError(code, os.strerror(code))
 
 

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import struct
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -66,8 +67,8 @@ def test_ranges_of_two_processes(path: Path) -> None:
     with opened(path, os.O_RDWR) as fd:
         set_range(fd, RD, 100, 100)
         for start, length, code in ((0, 100, 0), (200, 10, 0), (0, 101, errno.EAGAIN), (199, 1, errno.EAGAIN)):
-            assert elsewhere(path, lambda other, at=(start, length): set_range(other, WR, *at)) == code  # type: ignore[misc]
-            assert elsewhere(path, lambda other, at=(start, length): set_range(other, RD, *at)) == 0  # type: ignore[misc]
+            assert elsewhere(path, partial(set_range, type_=WR, start=start, length=length)) == code
+            assert elsewhere(path, partial(set_range, type_=RD, start=start, length=length)) == 0
 
 
 def test_ranges_beyond_and_to_the_end(path: Path) -> None:

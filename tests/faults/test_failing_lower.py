@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.operations import Place
+from tests.support.child import errno_in_child
 from tests.support.mounted import Mounted
 from tests.support.systems import opened, raises
 from unionfs import override
@@ -187,13 +188,13 @@ def test_mapping(failing: Failing) -> None:
 
 
 def _ends_by(call: Callable[[], object]) -> int:
-    """The signal that ends a process which does this, 0 for none."""
-    pid = os.fork()
-    if not pid:
-        signal.signal(signal.SIGBUS, signal.SIG_DFL)  # pytest's faulthandler would tell of it
+    """The signal that ends a process which does this, 0 for none; negative for an errno that it gets."""
+
+    def without_faulthandler() -> None:
+        signal.signal(signal.SIGBUS, signal.SIG_DFL)  # pytest's would tell of it
         call()
-        os._exit(0)
-    return os.WTERMSIG(os.waitpid(pid, 0)[1])
+
+    return -errno_in_child(without_faulthandler)
 
 
 def _write(path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,10 @@ def nth_process(launcher: int, number: int, process: subprocess.Popen[bytes]) ->
     return next(iter(children(launcher)[number - 1 : number]), None)
 
 
+def _is_over(process: subprocess.Popen[bytes]) -> bool:
+    return process.poll() is not None
+
+
 @pytest.mark.parametrize("round_", range(3))
 def test_killed_at_any_moment_of_the_start(run: Runner, round_: int) -> None:
     """Each process, at moments that differ by what the others have done by then: counted in looks at /proc."""
@@ -108,7 +113,7 @@ def test_killed_at_any_moment_of_the_start(run: Runner, round_: int) -> None:
             processes.alive(process.pid)
         if victim is not None and processes.alive(victim):
             os.kill(victim, signal.SIGKILL)
-        settles(lambda process=process: process.poll() is not None, 0.3)  # type: ignore[misc]
+        settles(partial(_is_over, process), 0.3)
         if process.poll() is None:
             process.kill()
         ended(process, before)

@@ -50,6 +50,23 @@ def in_child(call: Callable[[], object]) -> None:
     Child(call).wait()
 
 
+def errno_in_child(call: Callable[[], object]) -> int:
+    """The errno that `call` gets in a process of its own, or 0; 255 where it failed otherwise, with a traceback."""
+    pid = os.fork()
+    if not pid:
+        code = 255
+        try:
+            call()
+            code = 0
+        except OSError as error:
+            code = error.errno or 255
+        except BaseException:  # noqa: BLE001 (a forked child has nobody to raise to)
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
 @contextmanager
 def beside(call: Callable[[], object]) -> Iterator[Child]:
     """Run `call` in a process of its own that has ended after the block."""

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.support.child import errno_in_child
+
 RD, WR, UN = fcntl.F_RDLCK, fcntl.F_WRLCK, fcntl.F_UNLCK
 
 
@@ -45,17 +47,7 @@ def flock(fd: int, how: int) -> None:
 
 def elsewhere(path: Path, call: Callable[[int], object], flags: int = os.O_RDWR) -> int:
     """The errno that `call` gets with a descriptor of another process's own, or 0."""
-    child = os.fork()
-    if not child:
-        code = 255
-        try:
-            call(os.open(path, flags))
-            code = 0
-        except OSError as error:
-            code = error.errno or 255
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return errno_in_child(lambda: call(os.open(path, flags)))
 
 
 EXCLUSIVE: dict[str, Callable[[int], None]] = {

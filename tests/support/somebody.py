@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.support.child import errno_in_child
 
 
 @dataclass(frozen=True)
@@ -20,23 +21,15 @@ class Somebody:
 
     def attempt(self, root: Path, act: Callable[[], object]) -> int:
         """What `act` raised (an errno), or 0. It stands in `root`, above which all may be closed to this user."""
-        pid = os.fork()
-        if not pid:
-            status = 255
-            try:
-                os.chdir(root)
-                os.setgroups(self.groups)
-                os.setresgid(self.gid, self.gid, self.gid)
-                os.setresuid(self.uid, self.uid, self.uid)
-                act()
-                status = 0
-            except OSError as error:
-                status = error.errno or 255
-            except BaseException:  # noqa: BLE001 (a forked child has nobody to raise to)
-                traceback.print_exc()
-            finally:
-                os._exit(status)
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+        def acting() -> None:
+            os.chdir(root)
+            os.setgroups(self.groups)
+            os.setresgid(self.gid, self.gid, self.gid)
+            os.setresuid(self.uid, self.uid, self.uid)
+            act()
+
+        return errno_in_child(acting)
 
     def may(self, root: Path, act: Callable[[], object]) -> None:
         """Assert that `act` succeeds."""

@@ -12,6 +12,7 @@ from tests.support.mounted import Mounted
 from unionfs.live.directories import DirectoryStack
 from unionfs.open import open_union
 from unionfs.serve import ENGINES
+from unionfs.tree import Entry
 from unionfs.union import Union
 
 PLACES = ["lower", "upper", "merged"]
@@ -112,7 +113,7 @@ class Counted(DirectoryStack):
 
     taken = scans = 0
 
-    def entries(self, node, cookie=0):  # type: ignore[no-untyped-def]
+    def entries(self, node: int, cookie: int = 0) -> Iterator[Entry]:
         self.scans += not cookie
         for entry in super().entries(node, cookie):
             self.taken += 1

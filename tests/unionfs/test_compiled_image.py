@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -312,7 +313,9 @@ def flip(path: Path, at: int) -> None:
         (lambda index, layer: os.truncate(layer, 1024), "layer .*layer.tar has 1024 bytes, not the"),
     ],
 )
-def test_what_does_not_fit_together_is_refused(compiled, spoil, message) -> None:  # type: ignore[no-untyped-def]
+def test_what_does_not_fit_together_is_refused(
+    compiled: tuple[Path, Path], spoil: Callable[[Path, Path], object], message: str
+) -> None:
     index, layer = compiled
     before = len(os.listdir("/proc/self/fd"))
     if message.startswith("its sections"):

@@ -332,7 +332,8 @@ class FullDisk(io.BytesIO):
     def write(self, data: object) -> int:
         if self.tell() > 1000:
             raise OSError(28, "No space left on device")
-        return super().write(data)  # type: ignore[arg-type]
+        assert isinstance(data, bytes | bytearray | memoryview)
+        return super().write(data)
 
 
 def test_a_full_disk_is_an_oserror(tmp_path: Path) -> None:
