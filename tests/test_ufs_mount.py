@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -67,6 +68,23 @@ def test_without_an_upper_nothing_can_be_changed(user: User, layers: Path, engin
             assert "Read-only file system" in done.stderr
     finally:
         unmount(user, layers / "merged")
+
+
+ODD = ["with space", "a:b", "c,d", "back\\slash", 'quo"te', '"quoted"', "new\nline", "end\\", "\udcff"]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=ascii)
+def test_directories_with_odd_names(user: User, layers: Path, odd: str) -> None:
+    for role in ("top", "up", "work", "merged"):
+        os.rename(layers / role, layers / (role + odd))
+    top, up, work = (re.sub(r'[\\:,"]', r"\\\g<0>", role + odd) for role in ("top", "up", "work"))
+    target = "merged" + odd
+    user.run(["ufs-mount", "-o", f"lowerdir={top}:bottom,upperdir={up},workdir={work}", target], check=True, cwd=layers)
+    try:
+        assert user.run(["sh", "-c", 'cd "$0"; cat etc/motd; echo x > new', target], cwd=layers).stdout == "top\n"
+    finally:
+        unmount(user, layers / target)
+    assert (layers / ("up" + odd) / "new").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

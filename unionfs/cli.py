@@ -17,7 +17,7 @@ from unionfs.serve import ENGINES
 
 EPILOG = """\b
 Options for -o, separated by commas:
-  lowerdir=A:B         read-only directories, topmost first; "\\:" is a colon of a name
+  lowerdir=A:B         read-only directories, topmost first; "\\:" and "\\," are parts of a name
   upperdir=U           directory that takes what changes; without it the mount is read-only
   workdir=W            an empty directory on the file system of U
   ro, rw               read-only although there is an upper, or not (default)

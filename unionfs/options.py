@@ -1,15 +1,17 @@
 """The options of an overlay mount program, as container engines and mount(8) pass them.
 
 One string or several, comma-separated, with ``\\,`` for a comma that belongs to a value and double quotes
-around values that hold commas. In lowerdir, ``:`` parts directories and ``\\:`` is a colon of a name. Empty
-options are passed over. What is unknown is named in `unknown` for the caller to warn about.
+around values that hold commas. In lowerdir, ``:`` parts directories; `unionfs.dirnames` says how names are read.
+Empty options are passed over. What is unknown is named in `unknown` for the caller to warn about.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from unionfs import dirnames
 from unionfs.ownership import Mapping
 
 FLAGS = frozenset({"ro", "rw", "allow_other", "default_permissions", "squash_to_root", "writeback", "volatile"})
@@ -73,7 +75,7 @@ def parse(texts: Iterable[str]) -> Options:
     """Read options; a later one wins. Raises OptionError for what is missing or makes no sense."""
     options = Options()
     for text in texts:
-        for item in split(text, ","):
+        for item in split(text):
             if item:
                 _take(options, item)
     if not options.lower:
@@ -87,12 +89,14 @@ def parse(texts: Iterable[str]) -> Options:
 def _take(options: Options, item: str) -> None:
     name, equals, value = item.partition("=")
     if name in VALUES and equals:
-        value = value.strip('"')
         if name == "lowerdir":
-            options.lower = [part.replace("\\:", ":") for part in split(value, ":", keep_escapes=True) if part]
-        elif name in ("upperdir", "workdir"):
-            setattr(options, name.removesuffix("dir"), value.replace("\\:", ":"))
-        elif name in ("uidmapping", "gidmapping"):
+            options.lower = dirnames.directories(value)
+            return
+        if name in ("upperdir", "workdir"):
+            setattr(options, name.removesuffix("dir"), dirnames.directory(value))
+            return
+        value = dirnames.unescaped(value)
+        if name in ("uidmapping", "gidmapping"):
             setattr(options, name.replace("mapping", "_map"), _mapping(name, value))
         elif name == "xattr_permissions":
             options.overrides = _xattr_permissions(value)
@@ -145,24 +149,25 @@ def _seconds(value: str) -> float:
     return float(value)
 
 
-def split(text: str, separator: str, keep_escapes: bool = False) -> Iterator[str]:
-    r"""Split at a separator that is neither escaped by a backslash nor inside double quotes.
+def split(text: str) -> Iterator[str]:
+    r"""The options of a text, as they are written.
 
-    Only ``\`` before the separator is taken as an escape, and removed unless `keep_escapes`.
+    They end at a comma unless a backslash protects it (which another backslash before it would undo), or the value is
+    in double quotes, as in ``context="a,b"``: from the equals sign to the end of the option. Elsewhere a quote is a
+    character of a name.
     """
-    part, quoted, position = "", False, 0
-    while position < len(text):
-        char = text[position]
-        if char == "\\" and text[position + 1 : position + 2] == separator:
-            part += char + separator if keep_escapes else separator
-            position += 2
-            continue
-        if char == '"':
-            quoted = not quoted
-        if char == separator and not quoted:
-            yield part
-            part = ""
-        else:
-            part += char
-        position += 1
-    yield part
+    start = 0
+    for comma in _COMMA.finditer(text):
+        if comma.start() >= start and not len(comma[1]) % 2 and not _in_quotes(text, start, comma.end() - 1):
+            yield text[start : comma.end() - 1]
+            start = comma.end()
+    yield text[start:]
+
+
+_COMMA = re.compile(r"(\\*),")
+_QUOTED = re.compile(r'[^=,]*="(?:\\.|[^"\\])*"(?=,|$)', re.DOTALL)
+
+
+def _in_quotes(text: str, start: int, position: int) -> bool:
+    quoted = _QUOTED.match(text, start)
+    return quoted is not None and position < quoted.end()

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
 from unionfs.options import OptionError, parse
@@ -23,6 +28,67 @@ from unionfs.options import OptionError, parse
 def test_directories_are_read(texts: list[str], lower: list[str], upper: str | None, work: str | None) -> None:
     options = parse(texts)
     assert (options.lower, options.upper, options.work) == (lower, upper, work)
+
+
+ODD = ["plain", "a:1", "b,2", "c\\3", 'd"4', '"e"', "f 5\n6", "g\\", '\\:,"h', "i=7", "\\,j", "k\\\\8", "\udcff\u00fc"]
+"""Names of directories."""
+
+
+def _once(name: str) -> str:
+    """As the kernel's overlayfs takes it."""
+    return re.sub(r'[\\:,"]', r"\\\g<0>", name)
+
+
+def _separators(name: str) -> str:
+    """As buildah and careful users write it: what would part names, and a backslash that would take part in that."""
+    return re.sub(r"[:,]|\\(?=[\\:,]|$)", r"\\\g<0>", name)
+
+
+def _twice(name: str) -> str:
+    return _once(_once(name))
+
+
+@pytest.mark.parametrize("escape", [_once, _separators, _twice])
+@pytest.mark.parametrize("odd", ODD, ids=ascii)
+def test_directories_of_odd_names_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, odd: str, escape: Callable[[str], str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("first", odd, "last"):
+        os.makedirs(os.fsencode(name), exist_ok=True)
+    for place in range(3):
+        named = ["first", "last"]
+        named.insert(place, odd)
+        options = parse([f"lowerdir={':'.join(map(escape, named))},upperdir={escape(odd)},workdir={escape(odd)},ro"])
+        assert (options.lower, options.upper, options.work) == (named, odd, odd)
+        assert options.read_only
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("a\\b:c", ["a\\b", "c"]),
+        ("a\\\\:c", ["a\\", "c"]),
+        ("a\\\\:1", ["a:1"]),
+        ("a\\:c:a\\:1", ["a\\", "c", "a:1"]),
+        ('"q":c', ['"q"', "c"]),
+        ('"q"', ['"q"']),
+        ('"c:b,2"', ["c", "b,2"]),
+        ("s\\040t", ["s t"]),
+        ('c:q"x:c', ["c", 'q"x', "c"]),
+        ("missing\\:1:c", ["missing:1", "c"]),
+    ],
+)
+def test_of_several_readings_the_one_that_is_there_is_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, names: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a\\b", "c", '"q"', "b,2", "s t", 'q"x'):
+        os.mkdir(name)
+    os.mkdir("a\\" if "a\\" in names else "a:1")
+    if "a:1" in names:
+        os.makedirs("a:1", exist_ok=True)
+    assert parse([f"lowerdir={text},ro"]).lower == names
 
 
 def test_unknown_options_are_named_and_known_ones_are_not() -> None:
