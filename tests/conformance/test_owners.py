@@ -6,15 +6,19 @@ Which bits go is setattr_should_drop_suidgid() and setattr_prepare() of fs/attr.
 from __future__ import annotations
 
 import errno
+import mmap
 import os
+import shutil
 import stat
 import struct
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.somebody import MATE, OTHER, OWNER, Somebody
+from tests.support.statx import mode_alone
 from tests.support.systems import OVERRIDDEN, SYSTEMS, System, opened, raises
 from tests.support.users import is_real_root
 from unionfs import syscalls
@@ -32,7 +36,10 @@ names = pytest.mark.parametrize("name", [LOWER, NEW])
 
 
 def mode(path: Path) -> int:
-    return stat.S_IMODE(path.lstat().st_mode)
+    """What execve(2) goes by, too: whether the kernel believes the same as who asks for all there is."""
+    known = mode_alone(path)
+    assert oct(known) == oct(stat.S_IMODE(path.lstat().st_mode))
+    return known
 
 
 def owners(path: Path) -> tuple[int, int]:
@@ -64,9 +71,25 @@ def cut_when_opened(name: str) -> None:
     os.close(os.open(name, os.O_WRONLY | os.O_TRUNC))
 
 
+def unbuffered(name: str) -> None:
+    with mmap.mmap(-1, 4096) as block, opened(Path(name), os.O_RDWR | os.O_DIRECT) as fd:
+        os.write(fd, block)
+
+
+def spliced(fd: int) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"x")
+    os.splice(reading, fd, 1)
+    os.close(reading)
+    os.close(writing)
+
+
 CHANGES: dict[str, Callable[[str], object]] = {
     "write": by_descriptor(lambda fd: os.write(fd, b"x")),
     "append": lambda name: os.write(fd := os.open(name, os.O_WRONLY | os.O_APPEND), b"x") and os.close(fd),
+    "O_DIRECT": unbuffered,
+    "vectors": by_descriptor(lambda fd: os.pwritev(fd, [b"x", b"y"], 1, os.RWF_DSYNC)),
+    "splice": by_descriptor(spliced),
     "truncate": lambda name: os.truncate(name, 3),
     "ftruncate": by_descriptor(lambda fd: os.ftruncate(fd, 3)),
     "O_TRUNC": cut_when_opened,
@@ -99,8 +122,9 @@ def test_allocating_takes_set_id_bits(system: System, name: str) -> None:
     if system.engine == "pyfuse3":
         return  # it has no fallocate
     path = system.root / name
+    keep, zero = syscalls.FALLOC_FL_KEEP_SIZE, 0x10  # FALLOC_FL_ZERO_RANGE
     for who, before, after in ((OWNER, 0o6777, 0o777), (OTHER, 0o2766, 0o766), BY_ROOT):
-        for kind in (0, syscalls.FALLOC_FL_KEEP_SIZE, syscalls.FALLOC_FL_KEEP_SIZE | syscalls.FALLOC_FL_PUNCH_HOLE):
+        for kind in (0, keep, keep | syscalls.FALLOC_FL_PUNCH_HOLE, zero, keep | zero):
             given(path, bits=before)
             allocate = by_descriptor(lambda fd, kind=kind: syscalls.fallocate(fd, kind, 0, 4096))
             who.may(system.root, lambda allocate=allocate: allocate(name))
@@ -119,6 +143,33 @@ def test_copying_into_a_file_takes_set_id_bits(root: Path, name: str) -> None:
 
         who.may(root, lambda copy=copy: by_descriptor(copy)(name))
         assert oct(mode(path)) == oct(after), who
+
+
+@names
+def test_a_program_that_was_written_gives_nobody_its_owner_s_rights(root: Path, name: str) -> None:
+    shutil.copy("/usr/bin/id", root / name)
+    given(root / name, 0, 0, 0o6777)
+
+    def write_and_run() -> None:
+        with open(name, "ab") as program:
+            program.write(b"x")
+        assert subprocess.check_output([f"./{name}", "-u"]) == b"%d\n" % OTHER.uid
+
+    OTHER.may(root, write_and_run)
+
+
+@names
+def test_a_shared_mapping_takes_no_bits(root: Path, name: str) -> None:
+    """As on a disk: no file system looks at who touches a page (file_update_time() is all that they do)."""
+    path = given(root / name, bits=0o6777)
+
+    def write() -> None:
+        with opened(Path(name), os.O_RDWR) as fd, mmap.mmap(fd, 0) as mapping:
+            mapping[0] = 1
+            mapping.flush()
+
+    OTHER.may(root, write)
+    assert oct(mode(path)) == oct(0o6777)
 
 
 @names

@@ -48,6 +48,7 @@ class Direct:
         self._splicer = Splicer(fd)
         self._messages = Messages(union, writeback, ready, self._splicer.takes)
         self._intake = Intake(fd, BUFFER, union.tree.ahead)
+        union.outdate = self._outdate
         self._pool: ThreadPoolExecutor | None = None
         self._wake = -1
         self._running = 0  # what workers have not finished yet
@@ -110,9 +111,13 @@ class Direct:
             else:
                 os.writev(self._fd, (header, payload))
         except OSError as error:
-            # ENOENT: interrupted meanwhile, nobody waits for the answer. ENODEV: unmounted; the loop will see it.
+            # ENOENT: interrupted meanwhile, nobody waits for the answer; or a node that the kernel has forgotten.
+            # ENODEV: unmounted; the loop will see it.
             if error.errno not in (errno.ENOENT, errno.ENODEV):
                 raise
+
+    def _outdate(self, node: int) -> None:
+        self._reply(0, -wire.NOTIFY_INVAL_INODE, wire.INVAL_INODE_OUT.pack(node, -1, 0))
 
     # What runs in workers.
 

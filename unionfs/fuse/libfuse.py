@@ -8,6 +8,7 @@ are not the same after a remount.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import logging
@@ -80,6 +81,7 @@ class Operations(pyfuse3.Operations):
         self.enable_writeback_cache = not union.valid.finite
         self._ready = ready
         self._finished: dict[Job, trio.Event] = {}
+        union.outdate = _outdate
 
     def init(self) -> None:
         if self._ready is not None:
@@ -284,6 +286,11 @@ class Operations(pyfuse3.Operations):
     @_errno
     async def removexattr(self, inode: InodeT, name: bytes, ctx: RequestContext) -> None:
         await self._do(self._union.removexattr, inode, name)
+
+
+def _outdate(node: int) -> None:
+    with contextlib.suppress(FileNotFoundError):  # a node that the kernel has forgotten
+        pyfuse3.invalidate_inode(InodeT(node), attr_only=True)
 
 
 def _handle(node: int) -> FileInfo:

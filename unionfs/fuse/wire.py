@@ -92,6 +92,7 @@ STATFS_OUT = struct.Struct("<5Q4I6I")  # blocks bfree bavail files ffree bsize n
 IOCTL_IN = struct.Struct("<QIIQII")  # fh flags cmd arg in_size out_size; then the input
 IOCTL_OUT = struct.Struct("<iIII")  # result flags in_iovs out_iovs; then the output
 COPY_FILE_RANGE_IN = struct.Struct("<QQQQQQQ")  # fh_in off_in nodeid_out fh_out off_out len flags
+INVAL_INODE_OUT = struct.Struct("<Qqq")  # nodeid offset length
 
 
 class Op(IntEnum):
@@ -186,6 +187,10 @@ class Fattr:
     CTIME = 1 << 10
     KILL_SUIDGID = 1 << 11
 
+
+NOTIFY_INVAL_INODE = 2
+"""In the place of the error, with `unique` 0: FUSE_NOTIFY_INVAL_INODE. Attributes alone where the offset is negative
+(fuse_reverse_inval_inode() of fs/fuse/inode.c), which takes no lock that a request could hold."""
 
 WRITE_CACHE = 1 << 0
 """FUSE_WRITE_CACHE: from the page cache, so no write(2) waits for how much was written."""

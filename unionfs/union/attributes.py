@@ -70,6 +70,9 @@ class Attributes(Reading):
         kill = stat.S_ISUID | (0 if keeps else stat.S_ISGID)
         if mode & kill:
             self.set_mode(node, mode & ~kill)
+            # After a write or its like the kernel asks for size and times anew, not for the mode (FUSE_STATX_MODSIZE in
+            # fs/fuse/fuse_i.h): execve(2) would go on giving what the bits gave.
+            self.outdate(node.id)
 
     def _overridden(self, node: Node) -> Override | None:
         """The override to change instead of the inode; None where the inode has it all."""

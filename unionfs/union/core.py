@@ -11,6 +11,7 @@ import itertools
 import os
 import stat
 import struct
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from unionfs import acl, override, ownership, upper, whiteout
@@ -61,6 +62,8 @@ class Core:
         self.durable = upper is not None and upper.durable
         """Whether anything can be brought to a disk: else fsync(2) and its like have nothing to do."""
         self.jobs: dict[int, Job] = {}  # promotions that a worker is copying for
+        self.outdate: Callable[[int], object] = id
+        """Set by the front end: lets the kernel ask for a node's attributes anew where no reply tells them."""
         self._ids = itertools.count(FIRST_UPPER)
         if upper is not None:
             self._adopt(upper)
