@@ -152,6 +152,20 @@ def test_seek_on_a_file_without_holes(path: Path) -> None:
                 os.lseek(fd, BIG, whence)
 
 
+@pytest.mark.parametrize("name", ["d/f", "void", "a", "new", "empty-new"])
+def test_seek_to_where_nothing_is(root: Path, name: str) -> None:
+    path = root / name
+    if name == "new":
+        path.write_text("content")
+    with opened(path, os.O_RDONLY | os.O_CREAT) as fd:
+        size = os.fstat(fd).st_size
+        for offset in (-1, -BLOCK, -(1 << 63), size, size + 1, 1 << 40, (1 << 63) - 1):
+            for whence in (os.SEEK_DATA, os.SEEK_HOLE):
+                with raises(errno.ENXIO):
+                    os.lseek(fd, offset, whence)
+        assert os.lseek(fd, 0, os.SEEK_CUR) == 0
+
+
 # Copies.
 
 

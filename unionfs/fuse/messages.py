@@ -256,7 +256,7 @@ class Messages:
 
     def _lseek(self, node: int, body: memoryview, uid: int, gid: int) -> bytes:
         _, offset, whence, _ = wire.LSEEK_IN.unpack_from(body)
-        return wire.LSEEK_OUT.pack(self._union.lseek(node, _position(offset), whence))
+        return wire.LSEEK_OUT.pack(self._union.lseek(node, offset, whence))
 
     def _ioctl(self, node: int, body: memoryview, uid: int, gid: int) -> bytes:
         _, _, command, _, given, wanted = wire.IOCTL_IN.unpack_from(body)

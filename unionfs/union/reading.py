@@ -106,7 +106,7 @@ class Reading(Core):
         if node is not None and not node.lower:
             return os.lseek(self.upper.readable(node), offset, whence)
         size = wire.Attr.unpack(self.tree.attr(id)).size
-        if offset >= size:
+        if not 0 <= offset < size:
             raise error(errno.ENXIO)
         while offset < size:
             fd, _, length = self.tree.locate(id, offset, size - offset)
