@@ -134,6 +134,14 @@ def test_wrong_input_is_one_line_and_mounts_nothing(user: User, layers: Path, ar
     assert not fuse_mounts([layers])
 
 
+@pytest.mark.parametrize("arguments", [[], ["--nope", "merged"], ["a", "b", "c"], ["-o"]])
+def test_a_wrong_command_line_is_one_line(user: User, layers: Path, arguments: list[str]) -> None:
+    done = user.run(["ufs-mount", *arguments], cwd=layers)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith("ufs-mount: ")
+    assert done.stderr.endswith("(see ufs-mount --help)\n")
+
+
 @pytest.mark.parametrize("role", ["lowerdir", "upperdir", "workdir", "mount point"])
 def test_a_directory_that_may_not_be_entered(user: User, layers: Path, role: str) -> None:
     closed = layers / "closed"

@@ -12,6 +12,7 @@ import textwrap
 import click
 
 from unionfs import __version__
+from unionfs.commandline import OneLine
 from unionfs.options import IGNORED, OptionError, Options, parse
 from unionfs.serve import ENGINES
 
@@ -46,7 +47,12 @@ Examples:
 _IGNORED = textwrap.fill(", ".join(sorted(IGNORED)), 110, subsequent_indent="  ", break_on_hyphens=False)
 
 
-@click.command(epilog=EPILOG.replace("{ignored}", _IGNORED), context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    "ufs-mount",
+    cls=OneLine,
+    epilog=EPILOG.replace("{ignored}", _IGNORED),
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.option("-o", "options", metavar="OPTIONS", multiple=True, help="Mount options, see below.")
 @click.option("-f", "foreground", is_flag=True, help="Stay in the foreground.")
 @click.option("-d", "debug", is_flag=True, help="Log every step; implies -f.")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from launcher.cli import output
+from launcher.errors import UfsError
 from launcher.image import reference
 from launcher.image.store import Record, Store
 
@@ -53,7 +54,7 @@ def load(path: str | None, other: str | None, platform: str | None, quiet: bool)
     standard input. Layers may be plain, gzip or zstd, and so may the archive. Everything is verified against
     its digest; what does not match is refused as a whole.
     """
-    from launcher.image import platforms
+    from launcher.image import foreign, platforms
     from launcher.image.load import load as load_images
 
     if path and other:
@@ -64,6 +65,11 @@ def load(path: str | None, other: str | None, platform: str | None, quiet: bool)
             raise click.UsageError("give the PATH of an archive or layout, or pipe an archive in")
         path = "-"
     wanted = platforms.parse(platform) if platform else None
+    if path != "-" and not os.path.lexists(path):
+        says = foreign.explain(path)
+        raise UfsError(
+            says or f"{path or repr(path)}: No such file or directory; give the path of an archive or layout"
+        )
     with output.Progress(quiet) as progress:
         loaded = load_images(path, Store(), wanted, progress)
     for image in loaded:

@@ -6,11 +6,13 @@ import errno
 import os
 import sys
 from importlib import import_module
+from typing import Any
 
 import click
 
 from launcher.errors import UfsError
 from unionfs import __version__
+from unionfs.commandline import OutputClosed, end_unread, output_may_close
 
 COMMANDS = {
     "diff": "launcher.cli.containers:diff",
@@ -43,7 +45,17 @@ _INTERRUPTED = 130
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they are needed: see `COMMANDS`."""
+    """A group whose commands are imported when they are needed: see `COMMANDS`. Without a command it shows its help."""
+
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> click.Context:
+        """As click does; `--help` prints here."""
+        with output_may_close():
+            return super().make_context(info_name, args or ["--help"], *rest, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click does."""
+        with output_may_close():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names, sorted."""
@@ -63,15 +75,24 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, with the nearest names for one that does not exist."""
-        import difflib
-
+        """As click does, with a hint for one that does not exist."""
         name = args[0]
         if name not in COMMANDS and not name.startswith("-"):
-            near = difflib.get_close_matches(name, COMMANDS, 2)
-            hint = f"did you mean {' or '.join(near)}?" if near else "ufs --help lists the commands"
-            raise click.UsageError(f"no command {name!r}; {hint}", ctx)
+            raise click.UsageError(_no_command(name), ctx)
         return super().resolve_command(ctx, args)
+
+
+def _no_command(name: str) -> str:
+    import difflib
+
+    from launcher.cli import docker_words
+
+    says = docker_words.COMMANDS.get(name)
+    if says is not None:
+        return f"no command {name!r} yet: {says}"
+    near = difflib.get_close_matches(name, COMMANDS, 2)
+    near = near or difflib.get_close_matches(name, docker_words.COMMANDS, 1, 0.7)
+    return f"no command {name!r}" + (f"; did you mean {' or '.join(near)}?" if near else "")
 
 
 @click.command(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
@@ -102,10 +123,8 @@ def run(arguments: list[str]) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted", _INTERRUPTED)
-    except BrokenPipeError:
-        # Whoever read the output has seen enough. Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
+    except (OutputClosed, BrokenPipeError):
+        return end_unread()
     except OSError as error:
         return _fail(describe(error), 1)
 

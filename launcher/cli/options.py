@@ -1,18 +1,27 @@
-"""The options of `ufs-run` as one table, read in two ways.
+"""The options of `ufs-run` as one table, and the reader of its command lines.
 
 Importing click takes a fifth of the time that `ufs-run IMAGE true` may take (docs/launching.md has the figures), so
-well-formed command lines are read by `parse` here. Everything else, --help and every error, is left to the click
-command that `command` makes of the same table; the tests compare the two.
+command lines are read by `parse`, in the way of Docker's (github.com/spf13/pflag): `--name VALUE`, `--name=VALUE`,
+`-n VALUE`, `-nVALUE`, `-n=VALUE`, several letters in one word, `=true` and `=false` for flags. Click lays the help out,
+from the same table.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from launcher.errors import UfsError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import click
+
+_FAILED = 125
+
+_TRUE = ("1", "t", "T", "true", "TRUE", "True")
+_FALSE = ("0", "f", "F", "false", "FALSE", "False")
+"""What a flag may be set to: strconv.ParseBool of Go."""
 
 
 class Option(NamedTuple):
@@ -40,6 +49,7 @@ OPTIONS = (
     Option(("--hostname", "-h"), "hostname", "text", "NAME", "Host name in the container; by default its id."),
     Option(("--read-only",), "read_only", "flag", "", "The root cannot be written; /tmp, /run, /var/tmp can."),
     Option(("--init",), "init", "flag", "", "Run a process 1 that reaps, above the command."),
+    Option(("--platform",), "platform", "text", "OS/ARCH[/VARIANT]", "Refuse an image that is for another one."),
     Option(("--cap-add",), "cap_add", "many", "CAP", "Keep a further capability; ALL for every one."),
     Option(("--cap-drop",), "cap_drop", "many", "CAP", "Take a capability away; ALL for every one."),
     Option(
@@ -72,54 +82,106 @@ class Parsed(NamedTuple):
     words: list[str]
 
 
-def parse(arguments: list[str]) -> Parsed | None:
-    """Read a well-formed command line; None for everything that needs an explanation (`command` gives it)."""
+def parse(arguments: list[str], called: str = "ufs-run") -> Parsed | None:
+    """Read a command line; None where it asks for help. Raises `UfsError` (status 125) for what is no command line.
+
+    `called` is what the user calls the command, for the errors.
+    """
     by_name = {name: option for option in OPTIONS for name in option.names}
-    values: dict[str, Any] = {option.key: _absent(option) for option in OPTIONS}
+    values = {option.key: _absent(option) for option in OPTIONS}
     rest = list(arguments)
     while rest and rest[0].startswith("-") and rest[0] != "-":
         word = rest.pop(0)
         if word == "--":
             break
-        for option, value in _split(word, rest, by_name):
-            if option is None or (option.choices and value not in option.choices):
-                return None
-            if option.kind == "many":
-                values[option.key].append(value)
+        if word == "--help":
+            return None
+        for name, attached in _split(word, by_name):
+            option = by_name.get(name)
+            if option is None:
+                _pass_over(name, attached, rest, word, called)
             else:
-                values[option.key] = value
+                _take(option, name, attached, rest, values)
     if not rest:
-        return None
+        raise UfsError(f"IMAGE is missing: {called} [OPTIONS] IMAGE [COMMAND [ARG]...] (see {called} --help)", _FAILED)
     return Parsed(values, rest[0], rest[1:])
 
 
-def _split(word: str, rest: list[str], by_name: dict[str, Option]) -> list[tuple[Option | None, Any]]:
-    """The options in one word, `-it` or `-eK=V` or `--name=x`; an option of None says "not understood"."""
-    bad: list[tuple[Option | None, Any]] = [(None, None)]
+def _split(word: str, by_name: dict[str, Option]) -> Iterator[tuple[str, str | None]]:
+    """The options in one word, with the value that is attached to it: `-it`, `-eK=V`, `-e=K=V`, `--name=x`."""
     if word.startswith("--"):
         name, equals, value = word.partition("=")
-        option = by_name.get(name)
-        if option is None or (option.kind == "flag" and equals):
-            return bad
-        if option.kind == "flag":
-            return [(option, True)]
-        if equals:
-            return [(option, value)]
-        return [(option, rest.pop(0))] if rest else bad
-    found: list[tuple[Option | None, Any]] = []
+        yield name, value if equals else None
+        return
     letters = word[1:]
     while letters:
-        option, letters = by_name.get("-" + letters[0]), letters[1:]
-        if option is None:
-            return bad
-        if option.kind == "flag":
-            found.append((option, True))
-            continue
-        if not letters and not rest:
-            return bad
-        found.append((option, letters or rest.pop(0)))
-        break
-    return found
+        name, letters = "-" + letters[0], letters[1:]
+        option = by_name.get(name)
+        if letters.startswith("="):
+            yield name, letters[1:]
+            return
+        if letters and option is not None and option.kind != "flag":
+            yield name, letters
+            return
+        yield name, None
+
+
+def _take(option: Option, name: str, attached: str | None, rest: list[str], values: dict[str, Any]) -> None:
+    if option.kind == "flag":
+        values[option.key] = attached is None or _boolean(name, attached)
+        return
+    value = _value(name, attached, rest, option.metavar)
+    if option.choices and value not in option.choices:
+        raise UfsError(f"{name} {value}: this has to be {' or '.join(option.choices)}", _FAILED)
+    if option.kind == "many":
+        values[option.key].append(value)
+    else:
+        values[option.key] = value
+
+
+def _value(name: str, attached: str | None, rest: list[str], metavar: str) -> str:
+    if attached is not None:
+        return attached
+    if not rest:
+        raise UfsError(f"{name} needs a value: {name} {metavar} (help is --help)", _FAILED)
+    return rest.pop(0)
+
+
+def _boolean(name: str, value: str) -> bool:
+    if value not in _TRUE + _FALSE:
+        raise UfsError(f"{name}={value}: this has to be true or false", _FAILED)
+    return value in _TRUE
+
+
+def _pass_over(name: str, attached: str | None, rest: list[str], word: str, called: str) -> None:
+    """Accept an option of Docker's that says what is so anyway; `UfsError` for every other, with what to do."""
+    from launcher.cli import docker_words
+
+    found = docker_words.find(name)
+    if found is None:
+        raise UfsError(f"no option {name}{_nearest(name, word)} (see {called} --help)", _FAILED)
+    if found.flag:
+        value = "true" if attached is None or _boolean(name, attached) else "false"
+    else:
+        value = _value(name, attached, rest, "VALUE")
+    if value not in found.in_force:
+        given = name if found.flag and attached is None else f"{name} {value}"
+        raise UfsError(f"{given}: {found.says}", _FAILED)
+
+
+def _nearest(name: str, word: str) -> str:
+    """A hint at what was meant, where something is near: two dashes for one, or another spelling."""
+    import difflib
+
+    from launcher.cli import docker_words
+
+    names = [one for option in OPTIONS for one in option.names]
+    names += [one for row in docker_words.words() for one in row.names]
+    meant = "-" + word.partition("=")[0]
+    if not word.startswith("--") and meant in names:
+        return f" (in {word}); did you mean {meant}?"
+    near = difflib.get_close_matches(name, [one for one in names if one.startswith("--")], 1, 0.75)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _absent(option: Option) -> Any:
@@ -130,14 +192,25 @@ def command(name: str, run: Callable[[Parsed], int]) -> click.Command:
     """The same table as a click command, which ends with the status that `run` returns."""
     import click
 
-    def callback(image: str, words: tuple[str, ...], **values: Any) -> None:
-        plain = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
-        raise SystemExit(run(Parsed(plain, image, list(words))))
+    class Command(click.Command):
+        """Reads its words as `parse` does; click has the help and the completion."""
+
+        def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+            if ctx.resilient_parsing:  # completion of a line that is not written yet
+                return super().parse_args(ctx, args)
+            parsed = parse(args, ctx.command_path)
+            if parsed is None:
+                return super().parse_args(ctx, ["--help"])
+            ctx.params["parsed"] = parsed
+            return []
+
+    def callback(parsed: Parsed) -> None:
+        raise SystemExit(run(parsed))
 
     parameters: list[click.Parameter] = [_option(option) for option in OPTIONS]
     parameters.append(click.Argument(["image"], metavar="IMAGE"))
     parameters.append(click.Argument(["words"], metavar="[COMMAND [ARG]...]", nargs=-1, type=click.UNPROCESSED))
-    return click.Command(
+    return Command(
         name,
         callback=callback,
         params=parameters,

@@ -29,15 +29,14 @@ def main() -> None:
     # Python would turn an early Ctrl-C into a traceback; later the container decides.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    arguments = sys.argv[1:]
-    parsed = options.parse(arguments)
     try:
+        parsed = options.parse(sys.argv[1:])
         if parsed is not None:
             status = run(parsed)
             # Python's own end takes milliseconds to free what the kernel takes back at once. `run` leaves no thread and
             # no exit handler, prints nothing to standard output and every line of standard error at once.
             os._exit(status)
-        status = _explain(arguments)
+        status = _explain()
     except UfsError as error:
         _complain(str(error))
         status = error.status if error.status != 1 else 125
@@ -56,7 +55,7 @@ def _complain(line: str) -> None:
 def run(parsed: options.Parsed) -> int:
     """Run a container to its end; the exit status. Raises `UfsError` where the launcher failed."""
     # All before the container exists: a kill between its creation and the first fork leaves it to be swept.
-    from launcher.container import etc, lifecycle, state
+    from launcher.container import etc, lifecycle, settings, state
     from launcher.image.resolve import resolve
     from launcher.image.store import Store
     from launcher.sandbox import capabilities, idmap, launch
@@ -67,6 +66,7 @@ def run(parsed: options.Parsed) -> int:
         raise UfsError("the input device is not a TTY; without one leave -t out", 125)
     store = Store()
     image = resolve(parsed.image, store)
+    settings.check_platform(values["platform"], image.config.platform, parsed.image)
     ids, notice = idmap.choose()
     if notice:
         warn(notice)
@@ -159,17 +159,17 @@ def _finish(container: Container, status: int, failure: UfsError | None) -> None
     state.write(container.directory, state.Exited(lifecycle.now(), status, error, created))
 
 
-def _explain(arguments: list[str]) -> int:
-    """Leave --help and every mistake to click."""
+def _explain() -> int:
+    """Print the help; click lays it out."""
     import click
 
+    from unionfs.commandline import end_unread
+
+    context = click.Context(options.command("ufs-run", run), info_name="ufs-run")
     try:
-        command = options.command("ufs-run", run)
-        command.main(arguments, "ufs-run", standalone_mode=False)
-    except click.exceptions.Exit as leave:
-        return leave.exit_code
-    except click.ClickException as error:
-        raise UfsError(f"{error.format_message()} (see ufs-run --help)", 125) from error
+        click.echo(context.get_help())
+    except BrokenPipeError:
+        return end_unread()
     return 0
 
 

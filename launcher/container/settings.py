@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from launcher.errors import UfsError
 from launcher.sandbox.command import DEFAULT_PATH
 from launcher.sandbox.spec import Volume
+
+if TYPE_CHECKING:
+    from launcher.image.oci import Platform
 
 
 class ImageDefaults(Protocol):
@@ -46,8 +49,7 @@ def environment(
         key, _, value = pair.partition("=")
         found[key] = value
     for path in files:
-        for line in _lines(path):
-            _set(found, line, f"--env-file {path}")
+        _read_file(found, path)
     for pair in given:
         _set(found, pair, "-e")
     return found
@@ -60,9 +62,8 @@ def volume(text: str) -> Volume:
         raise UfsError(f"-v {text}: write SRC:DST or SRC:DST:ro", 125)
     source, target = fields[:2]
     options = fields[2].split(",") if len(fields) == 3 else []
-    unknown = [option for option in options if option not in ("ro", "rw")]
-    if unknown:
-        raise UfsError(f"-v {text}: unknown option {unknown[0]!r}; ro and rw are known", 125)
+    for option in options:
+        _check_volume_option(text, option)
     if not source.startswith(("/", "./", "../")) and source not in (".", ".."):
         raise UfsError(f"-v {text}: there are no named volumes; for a directory write ./{source}", 125)
     target = os.path.normpath(target)
@@ -77,6 +78,17 @@ def volume(text: str) -> Volume:
     return Volume(source, target, "ro" in options)
 
 
+def check_platform(wanted: str | None, has: Platform, name: str) -> None:
+    """`UfsError` unless an image for `has` is what --platform asks for."""
+    if not wanted:
+        return
+    from launcher.image import platforms
+
+    asked = platforms.parse(wanted)
+    if not platforms.matches(asked, has):
+        raise UfsError(f"{name} is for {has}, not {asked}; if its archive has both, ufs load --platform {asked}", 125)
+
+
 def working_directory(image: str, given: str | None) -> str:
     """Absolute; a relative image setting counts from /."""
     if given is not None and not given.startswith("/"):
@@ -85,27 +97,66 @@ def working_directory(image: str, given: str | None) -> str:
 
 
 def hostname(given: str | None, container_id: str) -> str:
-    """At most 64 bytes (HOST_NAME_MAX), without what would break /etc/hosts."""
-    name = container_id[:12] if given is None else given
-    if not name or len(name) > 64 or not all(c.isascii() and (c.isalnum() or c in "-.") for c in name):
-        raise UfsError(f"--hostname {name!r}: a host name has 1 to 64 letters, digits, '-' or '.'", 125)
+    """At most 64 bytes (HOST_NAME_MAX), without what would break /etc/hosts. Docker takes other characters, too."""
+    name = given or container_id[:12]
+    if len(os.fsencode(name)) > 64 or not name.isprintable() or any(c in " #" for c in name):
+        raise UfsError(f"--hostname {name!r}: a host name has up to 64 bytes, no blanks and no '#'", 125)
     return name
 
 
+_ALWAYS_SO = frozenset(
+    {"rw", "rbind", "private", "rprivate", "cached", "delegated", "consistent", "exec", "dev", "suid"}
+)
+"""Binds are recursive and private; the three in the middle are for Docker's virtual machines on other systems."""
+
+_NOT_HERE = {
+    "z": "SELinux is on, and a label is not changed: chcon -Rt container_file_t SRC",
+    "Z": "SELinux is on, and a label is not changed: chcon -Rt container_file_t SRC",
+    "U": "owners are not changed: chown -R SRC beforehand",
+    "O": "a volume is not an overlay: mount one with ufs-mount and give that",
+    "copy": "a volume of the host keeps its contents; leave it out",
+    "nocopy": "there are no named volumes; leave it out",
+}
+
+
+def _check_volume_option(text: str, option: str) -> None:
+    if option in _ALWAYS_SO or option == "ro" or (option in "zZ" and not os.path.exists("/sys/fs/selinux/enforce")):
+        return
+    says = _NOT_HERE.get(option)
+    if option.endswith(("shared", "slave")):
+        says = "mounts made later are not passed on between host and container (private)"
+    raise UfsError(
+        f"-v {text}: {option}: {says}" if says else f"-v {text}: unknown option {option!r}; ro and rw are known", 125
+    )
+
+
 def _set(found: dict[str, str], pair: str, where: str) -> None:
+    """K=V; K alone takes the variable of this environment, K* all that begin so, as podman has it."""
     key, equals, value = pair.partition("=")
-    if not key or "\0" in pair or any(c.isspace() for c in key):
+    if not key or "\0" in pair:
         raise UfsError(f"{where}: {pair!r} is not K=V", 125)
     if equals:
         found[key] = value
+    elif key.endswith("*"):
+        found.update({name: value for name, value in os.environ.items() if name.startswith(key[:-1])})
     elif key in os.environ:
         found[key] = os.environ[key]
 
 
-def _lines(path: str) -> list[str]:
+def _read_file(found: dict[str, str], path: str) -> None:
+    """A file of --env-file as Docker reads it: values keep their blanks, and there are no quotes."""
     try:
-        with open(path, errors="surrogateescape") as stream:
-            lines = [line.strip() for line in stream]
+        with open(path, "rb") as stream:
+            lines = stream.read().removeprefix(b"\xef\xbb\xbf").split(b"\n")
     except OSError as error:
         raise UfsError(f"--env-file {path}: {error.strerror}", 125) from error
-    return [line for line in lines if line and not line.startswith("#")]
+    for number, line in enumerate(lines, 1):
+        pair = os.fsdecode(line.removesuffix(b"\r").lstrip())
+        if not pair or pair.startswith("#"):
+            continue
+        key, equals, _ = pair.partition("=")
+        if not equals:
+            pair = key = pair.rstrip()
+        if any(c.isspace() for c in key):
+            raise UfsError(f"--env-file {path}, line {number}: {key!r} has blanks; write K=V without any around K", 125)
+        _set(found, pair, f"--env-file {path}, line {number}")

@@ -50,7 +50,7 @@ def remove(names: list[str], store: Store, force: bool = False) -> Removed:
     if store.records():
         change_index(store, change)
     else:
-        raise unknown(names[0], [])
+        raise unknown(names[0], [], 1, "")
     prune(store, wait=False)
     return removed
 
@@ -103,7 +103,7 @@ def _delete(path: str) -> int:
 def _without(name: str, records: list[Record], force: bool) -> list[Record]:
     record = find(name, records)
     if record is None:
-        raise unknown(name, records)
+        raise unknown(name, records, 1, "")
     by_name = record.name and not _is_id(name, record)
     if by_name:
         return [other for other in records if other.name != record.name]

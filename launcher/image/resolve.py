@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from launcher.errors import UfsError
 from launcher.image import reference
-from launcher.image.oci import ImageConfig, Platform
+from launcher.image.oci import ImageConfig
 from launcher.image.store import Record, Store
 
 if TYPE_CHECKING:
@@ -73,13 +73,13 @@ class HostImage:
         self.name = HOST
         self.id: str | None = None
         self._store = store
+        from launcher.image.platforms import this_machine
+
         environment = [f"PATH={_HOST_PATH}"]
         environment += [f"{name}={os.environ[name]}" for name in _INHERITED if name in os.environ]
         environment.append(f"HOME={os.path.expanduser('~')}")
         # As on the host itself: a program that works on a copy of somebody's files begins where they are.
-        self.config = ImageConfig(
-            Platform("linux", os.uname().machine), [], cmd=[_shell()], env=environment, working_dir=_here()
-        )
+        self.config = ImageConfig(this_machine(), [], cmd=[_shell()], env=environment, working_dir=_here())
 
     def open_tree(self, skip: tuple[bytes, ...] = ()) -> Tree:
         """Live directories. `skip` are absolute paths that must not even be looked at: see DirectoryStack."""
@@ -140,18 +140,23 @@ def _by_last_component(wanted: reference.Reference, records: list[Record]) -> Re
     return found[0] if len(found) == 1 else None
 
 
-def unknown(name: str, records: list[Record]) -> UfsError:
-    """No such image: with the names that are like it, and what can be done."""
+def unknown(name: str, records: list[Record], status: int = _FAILED, more: str = ", ufs load ARCHIVE adds") -> UfsError:
+    """No such image: with the names that are like it, and what can be done (`more`: beside listing what there is)."""
     import difflib
 
+    from launcher.image import foreign
+
+    looks_like = foreign.explain(name) if more else None
+    if looks_like:
+        return UfsError(looks_like, status)
     reference.id_prefix(name) or reference.parse(name)  # a name that cannot be one is told so
     names = {reference.parse(record.name).familiar: record.name for record in records if record.name}
     shorter = {reference.parse(full).familiar_name: familiar for familiar, full in names.items()}
     near = difflib.get_close_matches(name, [*names, *shorter], _NEAR)
     near = list(dict.fromkeys(shorter.get(found, found) for found in near))
     meant = f"did you mean {' or '.join(near)}?"
-    hint = meant if near else "ufs images lists what there is, ufs load ARCHIVE adds"
-    return UfsError(f"no image {name!r}; {hint}", _FAILED)
+    hint = meant if near else f"ufs images lists what there is{more}"
+    return UfsError(f"no image {name!r}; {hint}", status)
 
 
 def _means(wanted: reference.Reference, record: Record) -> bool:

@@ -53,6 +53,8 @@ def execute(argv: list[str], environment: Mapping[str, str]) -> NoReturn:
     if denied is not None:
         why = "is a directory" if os.path.isdir(denied) else "permission denied (no execute permission?)"
         raise UfsError(f"cannot run {denied}: {why}", NOT_EXECUTABLE)
+    if name.startswith("-"):
+        raise UfsError(f"cannot run {name}: this is no command; options of ufs-run go before IMAGE", NOT_FOUND)
     where = f"no such file {name}" if "/" in name else f"{name} not found in PATH ({path})"
     raise UfsError(f"cannot run {name}: {where} in the container", NOT_FOUND)
 

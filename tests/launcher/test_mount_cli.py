@@ -111,12 +111,15 @@ MISTAKES = [
     (["mount", "BOX", "{target}"], 125, "did you mean 'box'?"),
     (["umount", "/"], 1, "/ is not a mount of ufs"),
     (["load", "no.tar"], 1, "no.tar: No such file or directory"),
+    (["load", "docker://box"], 1, "skopeo copy docker://box oci-archive:image.tar, then ufs load image.tar"),
     (["load", "{target}"], 1, "index.json: no such file; an OCI layout directory has one"),
     (["load", "--platform", "a/b/c/d", "x"], 2, "is not a platform"),
     (["load", "a", "-i", "b"], 2, "give one"),
-    (["rmi", "nope"], 125, "no image 'nope'"),
+    (["rmi", "nope"], 1, "no image 'nope'; ufs images lists what there is\n"),
     (["rmi"], 2, "Missing argument"),
     (["lod"], 2, "did you mean load?"),
+    (["exce"], 2, "did you mean exec?"),
+    (["pull", "box"], 2, "no command 'pull' yet: there is no registry client; skopeo copy docker://IMAGE"),
     (["images", "--nope"], 2, "No such option"),
 ]
 
@@ -155,8 +158,21 @@ def test_help_of_every_command(user: User) -> None:
         assert "Example" in user.run(["ufs", name, "--help"], check=True).stdout
 
 
-def test_output_that_nobody_reads(user: User, archive: Path) -> None:
-    assert user.run(["sh", "-c", f"{user.bin}/ufs images --json | true"]).stderr == ""
+@pytest.mark.parametrize(
+    "line", ["ufs images --json", "ufs --help", "ufs rm --help", "ufs run --help", "ufs-run --help", "ufs-mount --help"]
+)
+def test_output_that_nobody_reads(root_user: User, line: str) -> None:
+    """Dies of SIGPIPE, as every program in a pipeline does."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as unread:
+        done = root_user.run(line.split(), stdout=unread)
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, "")
+
+
+def test_without_a_command_the_help_is_shown(user: User) -> None:
+    alone, asked = user.run(["ufs"], check=True), user.run(["ufs", "--help"], check=True)
+    assert (alone.stdout, alone.stderr) == (asked.stdout, "")
 
 
 def test_a_terminal_gets_a_table_and_progress(root_user: User) -> None:

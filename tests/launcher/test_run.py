@@ -33,9 +33,43 @@ def test_environment_options(run: Runner) -> None:
     )  # fmt: skip
 
 
+def test_environment_files_are_read_as_docker_reads_them(run: Runner) -> None:
+    """Blanks of values, blanks in names of -e, a byte order mark, Windows' line ends, no quotes, bytes of any kind."""
+    lines = run.user.temp / "env"
+    lines.write_bytes(b'\xef\xbb\xbfA=1  \r\n  B= "2"\t\n#C=3\n\nD  \nE=\xff\nEMPTY=\nGONE\n')
+    run.user.own(lines)
+    out = run.out(
+        "--env-file", os.fspath(lines), "-e", "X Y=1", "-e", "LC_*", "IMAGE", "env", env={"D": "4", "LC_ALL": "C"}
+    )  # fmt: skip
+    found = [line for line in out.split("\n") if not line.startswith(("PATH=", "HOME=", "HOSTNAME=", "GREETING="))]
+    assert sorted(found[:-1]) == ["A=1  ", 'B= "2"\t', "D=4", "E=\udcff", "EMPTY=", "LC_ALL=C", "X Y=1"]
+    for wrong, says in (("A B=1", "line 1: 'A B' has blanks"), ("=1", "line 1: '=1' is not K=V")):
+        lines.write_text(wrong)
+        done = run("--env-file", os.fspath(lines), "IMAGE", "true")
+        assert (done.returncode, says in done.stderr, done.stderr.count("\n")) == (125, True, 1)
+
+
+def test_options_behind_the_image_are_the_commands(run: Runner) -> None:
+    done = run("IMAGE", "-it", "sh")
+    assert (done.returncode, done.stderr) == (
+        127, "ufs: cannot run -it: this is no command; options of ufs-run go before IMAGE\n"
+    )  # fmt: skip
+
+
+def test_the_platform_is_checked(run: Runner) -> None:
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
+    assert run.out("--platform", f"linux/{machine}", "IMAGE", "echo", "runs") == "runs\n"
+    done = run("--platform", "linux/s390x", "IMAGE", "true")
+    assert (done.returncode, "not linux/s390x" in done.stderr, done.stderr.count("\n")) == (125, True, 1)
+    assert run.user.run(["ufs-run", "--rm", "--platform", "linux/s390x", "host", "true"]).returncode == 125
+    assert run.containers() == []
+
+
 def test_hostname_and_generated_files(run: Runner) -> None:
     script = "hostname; cat /etc/hostname; grep -c localhost /etc/hosts; tail -n1 /etc/hosts"
     assert run.out("--hostname", "box-1", "IMAGE", "sh", "-c", script) == "box-1\nbox-1\n2\n127.0.1.1\tbox-1\n"
+    assert run.out("-h", "a_b", "IMAGE", "hostname") == "a_b\n"
+    assert run("-h", "a b", "IMAGE", "true").returncode == run("-h", "x" * 65, "IMAGE", "true").returncode == 125
     assert run.out("IMAGE", "cat", "/etc/resolv.conf") == Path("/etc/resolv.conf").read_text()
 
 

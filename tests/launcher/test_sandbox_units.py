@@ -5,10 +5,8 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-import click
 import pytest
 
-from launcher.cli import options
 from launcher.container import lifecycle, names
 from launcher.container.removal import remove_tree
 from launcher.errors import UfsError
@@ -48,44 +46,6 @@ def test_user_lookup(text: str, expected: user.User | None) -> None:
         assert "\n" not in str(caught.value)
     else:
         assert user.resolve(text, PASSWD, GROUP) == expected
-
-
-LINES = [
-    ["host"],
-    ["--rm", "host", "sh", "-c", "x"],
-    ["-it", "--name=x", "host", "-e"],
-    ["-e", "A=1", "-eB=2", "--env", "C", "--env=D=4", "-v", "/a:/b", "host"],
-    ["-u0", "-w", "/x", "--entrypoint", "", "--read-only", "host", "--rm"],
-    ["--", "host", "--", "x"],
-    ["--engine", "pyfuse3", "-iu", "me", "host", "a", "-b", "--", "c"],
-    ["-h", "name", "host"],
-]
-
-
-def by_click(arguments: list[str]) -> options.Parsed | None:
-    found: list[options.Parsed] = []
-    command = options.command("ufs-run", lambda parsed: found.append(parsed) or 0)
-    try:
-        command.main(list(arguments), standalone_mode=False)
-    except SystemExit:
-        return found[0]
-    except (click.ClickException, click.exceptions.Exit):
-        return None
-    return found[0] if found else None
-
-
-@pytest.mark.parametrize("arguments", LINES)
-def test_both_readers_of_options_agree(arguments: list[str]) -> None:
-    parsed = options.parse(arguments)
-    assert parsed is not None
-    assert parsed == by_click(arguments)
-
-
-@pytest.mark.parametrize("arguments", [[], ["--rm"], ["-x", "host"], ["--rm=1", "host"], ["--name"], ["-e"],
-                                       ["--engine", "x", "host"], ["--help"], ["-it"]])  # fmt: skip
-def test_what_one_reader_refuses_the_other_does_too(arguments: list[str]) -> None:
-    assert options.parse(arguments) is None
-    assert by_click(arguments) is None
 
 
 def evaluate(program: bytes, number: int, arch: int = 0xC000003E, arguments: tuple[int, ...] = ()) -> int:

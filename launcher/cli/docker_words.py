@@ -1,0 +1,260 @@
+"""Options and commands that users of docker and podman write and that are not here yet: what to do instead of each.
+
+Whoever adds an option or a command takes its row away (a test tells). Some values say only what is so anyway, such
+as `--network host`: those are `in_force` and accepted, because nothing would be done differently.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Word(NamedTuple):
+    """One option of theirs. `flag`: it takes no value but by "=". `says` completes "NAME: ..."."""
+
+    names: tuple[str, ...]
+    flag: bool
+    says: str
+    in_force: tuple[str, ...]
+
+
+_TRUE, _FALSE = ("true",), ("false",)
+
+_ALWAYS_SECURE = (
+    *("no-new-privileges", "no-new-privileges:true", "no-new-privileges=true"),
+    *("label=disable", "label:disable", "apparmor=unconfined", "apparmor:unconfined"),
+)
+
+_SCOPE = "containers get no control group of their own; start ufs-run in one: systemd-run --user --scope -p"
+_HOST_NETWORK = "the network is the host's, with its addresses and interfaces; leave this out"
+_HEALTH = "nothing checks a container's health, the image's HEALTHCHECK neither; leave this out"
+_IDS = "the ids come from /etc/subuid and /etc/subgid, else the caller's is the only one; leave this out"
+_NO_DEVICE_LIMITS = "rates of devices are not limited; leave this out"
+_NO_REGISTRY = "nothing is fetched from registries; add the image with `ufs load` and leave this out"
+_PODS = "there are no pods; containers share the host's network as it is"
+_WINDOWS = "this is for Windows; leave it out"
+
+_FLAGS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("-d --detach", "a container runs in the foreground; put & behind the command line, or start it by setsid", _FALSE),
+    ("--disable-content-trust", "nothing but digests is verified; leave this out", _TRUE),
+    ("--env-host", "give each variable with -e NAME", _FALSE),
+    ("--http-proxy", "no variable is taken from this environment by itself; give -e http_proxy and its like", _FALSE),
+    ("--no-healthcheck", _HEALTH, _TRUE),
+    ("--no-hosts", "/etc/hosts is written by ufs-run; to have another, -v ./hosts:/etc/hosts", _FALSE),
+    ("--oom-kill-disable", "there are no memory limits, so nothing is killed for them; leave this out", _FALSE),
+    ("--passwd", "the image's /etc/passwd stays as it is; leave this out", _FALSE),
+    (
+        "--privileged",
+        "the command never gets more than its user has on this machine; --cap-add ALL gives all capabilities inside",
+        _FALSE,
+    ),
+    ("-P --publish-all", _HOST_NETWORK + " (a port that is opened inside is open on the host)", _FALSE),
+    ("-q --quiet", "nothing is fetched, so there is no progress to hide; leave this out", ("true", "false")),
+    ("--read-only-tmpfs", "with --read-only, /tmp, /run and /var/tmp can always be written; leave this out", _TRUE),
+    ("--replace", "remove the old container first: ufs rm --force NAME", _FALSE),
+    ("--rmi", "remove the image afterwards: ufs rmi IMAGE", _FALSE),
+    ("--rootfs", "an unpacked root is shown by ufs-mount -o lowerdir=DIR; to run in it, make an image of it", _FALSE),
+    ("--sig-proxy", "signals always reach the command; leave this out", _TRUE),
+    ("--tls-verify", _NO_REGISTRY, _TRUE),
+    ("--unsetenv-all", "set an empty value with -e NAME=, or unset it: IMAGE env -i COMMAND", _FALSE),
+    ("--use-api-socket", "there is no daemon and no socket of one; leave this out", _FALSE),
+)
+
+_VALUES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("--add-host", "names are the host's; add a line to a copy of /etc/hosts and give -v ./hosts:/etc/hosts", ()),
+    ("--annotation", "nothing would read it; leave it out", ()),
+    ("--arch --os --variant", "write --platform OS/ARCH[/VARIANT]", ()),
+    ("-a --attach", "standard output and error are always attached; standard input by -i; leave this out", ()),
+    ("--authfile", _NO_REGISTRY, ()),
+    ("--blkio-weight --blkio-weight-device", f"{_SCOPE} IOWeight=N", ()),
+    ("--cgroup-conf", f"{_SCOPE} KEY=VALUE", ()),
+    ("--cgroup-parent", "containers stay in the caller's control group: start ufs-run in the one you want", ()),
+    ("--cgroupns", "the container has a cgroup namespace of its own", ("private",)),
+    ("--cgroups", "containers stay in the caller's control group", ("disabled",)),
+    ("--chrootdirs", "only / gets the generated files; leave this out", ()),
+    ("--cidfile", "give the container a name with --name and use that", ()),
+    ("--conmon-pidfile", "there is no conmon: `ufs-run ... & echo $!` is the launcher's pid", ()),
+    ("--cpu-count --cpu-percent --io-maxbandwidth --io-maxiops --isolation", _WINDOWS, ()),
+    ("--cpu-period --cpu-quota --cpus", f"{_SCOPE} CPUQuota=150%  (this is 1.5 CPUs)", ("0", "0.0", "0.000")),
+    ("--cpu-rt-period --cpu-rt-runtime", "real-time shares are not limited; leave this out", ("0",)),
+    ("-c --cpu-shares", f"{_SCOPE} CPUWeight=N, or use nice: nice -n 10 ufs-run ...", ("0",)),
+    ("--cpuset-cpus", "processes stay on the caller's CPUs: taskset -c 0,1 ufs-run ...", ("",)),
+    ("--cpuset-mems", "memory comes from the caller's nodes: numactl -m 0 ufs-run ...", ("",)),
+    ("--detach-keys", "a terminal cannot be left and taken up again; leave this out", ()),
+    (
+        "--device",
+        "show the device by -v /dev/NAME:/dev/NAME; its mode and this user's groups decide who may use it",
+        (),
+    ),
+    ("--device-cgroup-rule", "which device may be used is decided by its mode; leave this out", ()),
+    ("--device-read-bps --device-read-iops --device-write-bps --device-write-iops", _NO_DEVICE_LIMITS, ()),
+    (
+        "--dns --dns-option --dns-opt --dns-search",
+        "resolv.conf is the host's; to have another, -v ./resolv.conf:/etc/resolv.conf",
+        (),
+    ),
+    ("--domainname", "set a whole name: --hostname NAME.DOMAIN", ()),
+    ("--env-merge", "-e 'NAME=VALUE' sets the whole value; the image's is in its config", ()),
+    ("--expose", _HOST_NETWORK + " (a port that is opened inside is open on the host)", ()),
+    ("--gidmap --uidmap --subgidname --subuidname", _IDS, ()),
+    ("--gpus", "show the devices one by one: -v /dev/nvidia0:/dev/nvidia0 and so on, with the driver's libraries", ()),
+    ("--group-add", "a user's groups are those of the image's /etc/group: add the user there, or -u USER:GROUP", ()),
+    (
+        "--health-cmd --health-interval --health-on-failure --health-retries --health-start-interval "
+        "--health-start-period --health-timeout",
+        _HEALTH,
+        (),
+    ),
+    ("--hostuser", "no user of the host is added to the image's; -u takes numbers: -u 1000", ()),
+    ("--image-volume", "a VOLUME of the image is a directory of the container's layer; leave this out", ()),
+    ("--init-ctr", _PODS, ()),
+    ("--init-path", "--init has one program, its own; leave this out", ()),
+    ("--ip --ip6 --link-local-ip --mac-address --network-alias --link", _HOST_NETWORK, ()),
+    ("--ipc", "the container has an IPC namespace and a /dev/shm of its own", ("private",)),
+    ("-l --label --label-file", "containers have no labels; --name says which one it is", ()),
+    ("--log-driver", "what a container says is not kept: redirect it, ufs-run ... > out.log 2>&1", ("none",)),
+    ("--log-opt", "what a container says is not kept: redirect it, ufs-run ... > out.log 2>&1", ()),
+    ("-m --memory --memory-reservation", f"{_SCOPE} MemoryMax=2G", ("0",)),
+    ("--memory-swap --memory-swappiness --kernel-memory", f"{_SCOPE} MemorySwapMax=1G", ("-1", "0")),
+    (
+        "--mount",
+        "for type=bind write -v SRC:DST or -v SRC:DST:ro; a tmpfs is at /dev/shm, with --read-only at /tmp, too",
+        (),
+    ),
+    ("--net --network", "the host's network is the only one (--network host)", ("host",)),
+    ("--oom-score-adj", "it is the caller's: choom -n 500 -- ufs-run ...", ()),
+    ("--passwd-entry", "the image's /etc/passwd stays as it is; -u takes numbers: -u 1000", ()),
+    ("--personality", "it is the caller's: setarch linux32 ufs-run ...", ()),
+    ("--pid", "the container has a pid namespace of its own", ("private", "")),
+    ("--pidfile", "the launcher's pid stands for the container: ufs-run ... & echo $! > FILE", ()),
+    ("--pids-limit", f"{_SCOPE} TasksMax=200", ("-1", "0")),
+    ("--pod --pod-id-file", _PODS, ()),
+    ("--preserve-fds", "the command gets standard input, output and error only; share files by -v", ("0",)),
+    ("-p --publish", _HOST_NETWORK + " (a port that is opened inside is open on the host)", ()),
+    ("--pull", "images are never fetched; add one with `ufs load`", ("never",)),
+    ("--requires", "containers do not wait for others: start them one after the other", ()),
+    ("--restart", "nothing starts it again: while ! ufs-run ...; do :; done, or a unit of systemd", ("no", "")),
+    ("--runtime", "ufs-run is the runtime; leave this out", ()),
+    ("--sdnotify", "the notify socket of systemd is not passed on; use Type=exec in the unit", ("ignore",)),
+    ("--seccomp-policy", "the filter is the same for every image; leave this out", ("default",)),
+    ("--secret", "show the file by -v ./secret:/run/secrets/NAME:ro", ()),
+    (
+        "--security-opt",
+        "no-new-privileges and the default seccomp filter are always in force, labels and profiles of SELinux and "
+        "AppArmor are never applied",
+        _ALWAYS_SECURE,
+    ),
+    ("--shm-size", "/dev/shm has 64 MiB; for more, -v a directory of the host's tmpfs at /dev/shm", ("64m", "65536k")),
+    ("--stop-signal --stop-timeout", "end a container by a signal to its ufs-run: kill -TERM PID", ()),
+    ("--storage-opt", "the size of a container is not limited; leave this out", ()),
+    ("--sysctl", "settings of the kernel cannot be changed for a container; leave this out", ()),
+    ("--systemd", "a systemd inside gets nothing prepared; leave this out", ("false",)),
+    ("--timeout", "end it by timeout(1): timeout 60 ufs-run ...", ("0",)),
+    ("--tmpfs", "a tmpfs is at /dev/shm, with --read-only at /tmp, /run and /var/tmp, too", ()),
+    ("--tz", "give -e TZ=Europe/Berlin, or -v /etc/localtime:/etc/localtime:ro", ()),
+    ("--ulimit", "limits are the caller's: (ulimit -n 4096; ufs-run ...)", ("host",)),
+    ("--umask", "it is 0022: set another inside, IMAGE sh -c 'umask 077; exec COMMAND'", ("0022", "022")),
+    ("--unsetenv", "set an empty value with -e NAME=, or unset it: IMAGE env -u NAME COMMAND", ()),
+    ("--userns", _IDS, ("",)),
+    ("--uts", "the container has a host name of its own; --hostname sets it", ("private", "")),
+    (
+        "--volume-driver",
+        "only directories and files of this machine are shown, by -v SRC:DST; leave this out",
+        ("local",),
+    ),
+    ("--volumes-from", "repeat the other container's -v", ()),
+)
+
+
+def words() -> list[Word]:
+    """All of them."""
+    flags = [Word(tuple(names.split()), True, says, in_force) for names, says, in_force in _FLAGS]
+    return flags + [Word(tuple(names.split()), False, says, in_force) for names, says, in_force in _VALUES]
+
+
+def find(name: str) -> Word | None:
+    """The row that has this name, dashes included."""
+    return next((word for word in words() if name in word.names), None)
+
+
+_BUILD = (
+    "images are built by other tools: buildah bud -t NAME . && buildah push NAME oci-archive:NAME.tar, then ufs load"
+)
+_BY_SIGNAL = "the container is its ufs-run process: send that a signal, kill -TERM PID"
+_ONE_COMMAND = "a container runs once, by ufs-run; give its command there"
+_FETCH = "skopeo copy docker://IMAGE oci-archive:image.tar, then ufs load image.tar"
+_NO_DAEMON = "there is no daemon, so there is nothing to ask or to set"
+_ONE_MACHINE = "ufs runs containers on this machine alone"
+_FILES = "its layer is the directory upper/ in the container's directory in the store; ufs diff lists what changed"
+
+COMMANDS = {
+    "artifact": "only images are kept; oras or skopeo copy others",
+    "attach": "a container runs in the foreground of its ufs-run, which has its output",
+    "auto-update": "nothing is fetched from registries; load the new image and start again",
+    "bake": _BUILD,
+    "build": _BUILD,
+    "builder": _BUILD,
+    "buildx": _BUILD,
+    "checkpoint": "a running container cannot be kept; what it wrote stays in its layer",
+    "commit": _FILES,
+    "compose": "start the services one by one with ufs-run; they share the host's network",
+    "config": _ONE_MACHINE,
+    "container": "write the command without the word container: ufs ps, ufs rm, ufs run",
+    "context": _NO_DAEMON,
+    "cp": _FILES,
+    "create": _ONE_COMMAND,
+    "events": _NO_DAEMON + "; ufs ps --all lists containers",
+    "exec": "a running container cannot be entered; give a shell as its command, ufs-run -it IMAGE sh",
+    "export": "tar from inside: ufs-run --rm IMAGE tar -C / -c --one-file-system . > root.tar",
+    "farm": _BUILD,
+    "generate": "write the unit or file by hand, with the ufs-run command line in it",
+    "healthcheck": _HEALTH.partition(";")[0],
+    "help": "ufs --help, and ufs COMMAND --help",
+    "history": "skopeo inspect --config oci-archive:FILE shows it",
+    "image": "write ufs images, ufs rmi, ufs load",
+    "import": "make an image of it first: umoci init, umoci new, umoci raw add-layer; then ufs load the layout",
+    "info": _NO_DAEMON + "; ufs --version, ufs images and ufs ps --all",
+    "init": _ONE_COMMAND,
+    "inspect": "config.json and state.json in the container's directory in the store say all that is known",
+    "kill": _BY_SIGNAL,
+    "kube": _ONE_MACHINE,
+    "login": "nothing is fetched from registries; skopeo login, then " + _FETCH,
+    "logout": "nothing is fetched from registries; skopeo logout",
+    "logs": "what a container says is not kept; redirect it, ufs-run ... > out.log 2>&1",
+    "ls": "write ufs ps (containers) or ufs images",
+    "machine": "containers run on this machine itself",
+    "manifest": "skopeo inspect --raw shows and buildah manifest makes them",
+    "network": _HOST_NETWORK,
+    "node": _ONE_MACHINE,
+    "pause": "stop its processes from the host: kill -STOP PID",
+    "plugin": _NO_DAEMON,
+    "pod": _PODS,
+    "port": _HOST_NETWORK,
+    "pull": f"there is no registry client; {_FETCH}",
+    "push": "there is no registry client; the store is an OCI layout: skopeo copy oci:STORE:NAME docker://NAME",
+    "quadlet": "write a unit with the ufs-run command line in ExecStart",
+    "rename": "give the name when it is made: ufs-run --name NAME",
+    "restart": _ONE_COMMAND,
+    "save": "the store is an OCI layout: skopeo copy oci:STORE:NAME docker-archive:FILE:NAME",
+    "search": "there is no registry client; look on the registry's own pages",
+    "secret": "show the file by ufs-run -v ./secret:/run/secrets/NAME:ro",
+    "service": _ONE_MACHINE,
+    "stack": _ONE_MACHINE,
+    "start": _ONE_COMMAND,
+    "stats": "top and ps on the host show the processes",
+    "stop": _BY_SIGNAL,
+    "swarm": _ONE_MACHINE,
+    "system": _NO_DAEMON + "; ufs prune frees what no image needs",
+    "tag": "an image is called as its archive says; name it there: skopeo copy oci-archive:FILE oci-archive:NEW:NAME",
+    "top": "ps on the host shows the processes; ufs ps the containers",
+    "trust": "digests are verified, signatures are not",
+    "unmount": "write ufs umount DIRECTORY",
+    "unpause": "let its processes go on from the host: kill -CONT PID",
+    "unshare": "unshare(1) does it: unshare --user --map-root-user --map-auto",
+    "untag": "write ufs rmi NAME: an image goes with its last name",
+    "update": "a container stays as it was made; start another",
+    "version": "write ufs --version",
+    "volume": "there are no named volumes; show a directory by ufs-run -v ./data:/data",
+    "wait": "wait in the shell: ufs-run ... & wait $!",
+}
+"""Name of a command to what completes "no command NAME yet: ..."."""
