@@ -29,7 +29,7 @@ Options for -o, separated by commas:
   timeout=SECONDS      show changes of the lower directories after so long (default: they do not change)
   squash_to_root       everything belongs to root
   uidmapping=A:B:N[:...], gidmapping=A:B:N[:...]
-                       N ids, stored from B on, are shown from A on
+                       N ids, on disk from A on, are shown from B on
   squash_to_uid=N, squash_to_gid=N   everything belongs to N
   xattr_permissions=2  the upper keeps owners and modes in xattrs (user.containers.override_stat)
 Accepted without effect, for engines and mount(8):

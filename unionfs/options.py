@@ -126,10 +126,10 @@ def _number(name: str, value: str) -> int:
 
 
 def _mapping(name: str, value: str) -> tuple[Mapping, ...]:
-    """CONTAINER:HOST:LENGTH[:...]; engines put a colon before the first."""
+    """DISK:SHOWN:LENGTH[:...]; engines put a colon before the first."""
     fields = [field for field in value.split(":") if field]
     if not fields or len(fields) % 3:
-        raise OptionError(f"{name}={value}: this has to be CONTAINER:HOST:LENGTH, once or several times")
+        raise OptionError(f"{name}={value}: this has to be DISK:SHOWN:LENGTH, once or several times")
     numbers = [_number(name, field) for field in fields]
     return tuple(Mapping(*numbers[start : start + 3]) for start in range(0, len(numbers), 3))
 

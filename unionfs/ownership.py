@@ -31,6 +31,12 @@ class Ownership(Protocol):
     def store(self, uid: int, gid: int) -> tuple[int, int] | None:
         """The owner to give to a file of the upper; None where it is left as the server makes it."""
 
+    def store_new(self, uid: int, gid: int) -> tuple[int, int] | None:
+        """The same for what a process with these ids makes, which has to belong to somebody."""
+
+    def store_copied(self, uid: int, gid: int) -> tuple[int, int] | None:
+        """The same for a copy of a file that has these ids on disk or in its image."""
+
 
 class Real:
     """Owners as they are."""
@@ -42,6 +48,8 @@ class Real:
 
     def store(self, uid: int, gid: int) -> tuple[int, int] | None:
         return uid, gid
+
+    store_new = store_copied = store
 
 
 class Mapped:
@@ -58,6 +66,9 @@ class Mapped:
     def store(self, uid: int, gid: int) -> tuple[int, int] | None:
         return uid, gid
 
+    store_new = store
+    store_copied = show
+
 
 class Squash:
     """Everything belongs to one owner: for a namespace with one mapped id, and squash_to_uid/gid."""
@@ -73,37 +84,51 @@ class Squash:
     def store(self, uid: int, gid: int) -> tuple[int, int] | None:
         return None
 
+    store_new = store_copied = store
+
 
 class Mapping(NamedTuple):
-    """`length` ids: those from `stored` on, as files have them, are shown from `shown` on."""
+    """`length` ids: those from `stored` on, as files have them, are shown from `shown` on.
 
-    shown: int
+    In the order of the fields of uidmapping= (find_mapping() of fuse-overlayfs): what the disk has comes first.
+    """
+
     stored: int
+    shown: int
     length: int
 
 
 class Translated:
     """Stored ids are shown as others: uidmapping and gidmapping, as fuse-overlayfs has them.
 
-    What no range covers is shown as the overflow id, and cannot be stored (EINVAL).
+    What no range covers, or is shown as an id without a mapping in this user namespace, is shown as the overflow id.
+    An id that no range shows cannot be given to a file (EINVAL). Where one kind has no ranges its ids are as they are.
     """
 
     exact = False
 
     def __init__(self, uids: Sequence[Mapping], gids: Sequence[Mapping]) -> None:
         self._uids, self._gids = uids, gids
+        self._here = Mapped(read_map("/proc/self/uid_map"), read_map("/proc/self/gid_map"))
 
     def show(self, uid: int, gid: int) -> tuple[int, int]:
-        return _translated(uid, self._uids), _translated(gid, self._gids)
+        return self._here.show(_translated(uid, self._uids), _translated(gid, self._gids))
 
     def store(self, uid: int, gid: int) -> tuple[int, int] | None:
         return _stored(uid, self._uids), _stored(gid, self._gids)
+
+    def store_new(self, uid: int, gid: int) -> tuple[int, int] | None:
+        """As the overflow id where no range shows the caller's: an engine's own root makes names in every mount."""
+        return self._here.show(*(_stored_or_overflow(*of) for of in ((uid, self._uids), (gid, self._gids))))
+
+    def store_copied(self, uid: int, gid: int) -> tuple[int, int] | None:
+        return self._here.show(uid, gid)
 
 
 def _translated(number: int, ranges: Sequence[Mapping]) -> int:
     if not ranges:
         return number
-    for shown, stored, length in ranges:
+    for stored, shown, length in ranges:
         if stored <= number < stored + length:
             return shown + number - stored
     return OVERFLOW_ID
@@ -112,10 +137,17 @@ def _translated(number: int, ranges: Sequence[Mapping]) -> int:
 def _stored(number: int, ranges: Sequence[Mapping]) -> int:
     if not ranges or number < 0:  # -1 leaves the owner alone (chown(2))
         return number
-    for shown, stored, length in ranges:
+    for stored, shown, length in ranges:
         if shown <= number < shown + length:
             return stored + number - shown
     raise OSError(errno.EINVAL, f"no mapping for the id {number}")
+
+
+def _stored_or_overflow(number: int, ranges: Sequence[Mapping]) -> int:
+    try:
+        return _stored(number, ranges)
+    except OSError:
+        return OVERFLOW_ID
 
 
 def _mapped(number: int, ranges: list[range]) -> int:

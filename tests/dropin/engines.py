@@ -50,9 +50,14 @@ class Engine:
             env=self._environment, cwd=self.place, stdin=subprocess.DEVNULL, capture_output=True,
             text=True, timeout=300,
         )  # fmt: skip
-        assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}\n{self._started()}"
         assert "Traceback" not in done.stderr, done.stderr
         return done.stdout
+
+    def _started(self) -> str:
+        """What `podman run` itself said, see `run`."""
+        started = self.place / "started"
+        return started.read_text() if started.exists() else ""
 
     def run(self, options: str, image: str, command: str) -> str:
         """What a shell command in a new container prints."""

@@ -60,10 +60,13 @@ def owner(path: Path) -> tuple[int, int]:
     return status.st_uid, status.st_gid
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_mapped_owners(root_user: User, place: Path, engine: str) -> None:
-    maps = "uidmapping=:0:1000:1:1:100000:65536,gidmapping=:0:1000:1:1:100000:65536"
-    with mounted(root_user, place, "ufs-mount", "--engine", engine, "-o", options(maps)) as root:
+OURS = [["ufs-mount", "--engine", engine] for engine in ENGINES]
+MAPS = "uidmapping=:1000:0:1:100000:1:65533,gidmapping=1000:0:1:100000:1:65533"
+
+
+@pytest.mark.parametrize("command", OURS, ids=ENGINES)
+def test_mapped_owners(root_user: User, place: Path, command: list[str]) -> None:
+    with mounted(root_user, place, *command, "-o", options(MAPS)) as root:
         assert [owner(root / name) for name in ("mine", "theirs", "far")] == [(0, 0), (5, 5), (65534, 65534)]
         (root / "d/new").write_text("x")
         os.chown(root / "mine", 3, -1)
@@ -76,13 +79,51 @@ def test_mapped_owners(root_user: User, place: Path, engine: str) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("command", [*OURS, ["fuse-overlayfs"]], ids=[*ENGINES, "fuse-overlayfs"])
+@pytest.mark.parametrize("colon", ["", ":"])
+def test_a_map_says_what_is_on_disk_and_then_what_is_shown(
+    root_user: User, place: Path, command: list[str], colon: str
+) -> None:
+    """As fuse-overlayfs reads it: layers are stored with a container's ids, the mount shows the host's."""
+    subprocess.run(["chown", "-R", "0:0", place / "lower"], check=True)
+    os.chown(place / "lower/theirs", 5, 6)
+    maps = f"uidmapping={colon}0:1000:1:1:100000:9,gidmapping={colon}0:2000:1:1:100000:9"
+    with mounted(root_user, place, *command, "-o", options(maps)) as root:
+        assert [owner(root / name) for name in ("d", "mine", "theirs")] == [(1000, 2000)] * 2 + [(100004, 100005)]
+        done = subprocess.run(["mkdir", "d/made"], cwd=root, user=1000, group=2000, extra_groups=[])
+        assert done.returncode == 0
+        os.chown(root / "mine", 100000, 100001)
+        assert [owner(root / name) for name in ("d/made", "mine")] == [(1000, 2000), (100000, 100001)]
+    assert [owner(place / "up" / name) for name in ("d/made", "mine")] == [(0, 0), (1, 2)]
+
+
+def test_mapped_owners_in_xattrs(root_user: User, place: Path) -> None:
+    """What override_stat keeps are ids of the disk, too."""
+    with mounted(root_user, place, "ufs-mount", "-o", options("xattr_permissions=2", MAPS)) as root:
+        (root / "new").touch()
+        os.chown(root / "theirs", 7, 8)
+        assert [owner(root / name) for name in ("new", "theirs")] == [(0, 0), (7, 8)]
+    kept = [os.getxattr(place / "up" / name, "user.containers.override_stat") for name in ("new", "theirs")]
+    assert kept == [b"1000:1000:0644", b"100006:100007:0644"]
+
+
+def test_what_is_shown_has_to_have_a_mapping_in_the_mounts_namespace(root_user: User, place: Path) -> None:
+    """An inode with another id would be unusable for everybody."""
+    os.chown(place / "lower/mine", 0, 0)
+    script = """
+        ufs-mount -o lowerdir=lower,uidmapping=0:1000:1,gidmapping=0:2000:1 merged
+        stat -c %u:%g merged/mine merged/theirs; cat merged/mine; umount merged
+    """
+    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-ec", script]
+    assert root_user.run(command, cwd=place, check=True).stdout == "0:0\n0:0\nlower/mine\n"
+
+
 @pytest.mark.parametrize("named", [5, 65534])
 def test_ids_in_acls_are_mapped_as_owners_are(root_user: User, place: Path, named: int) -> None:
     """The kernel refuses all access to a file with an ACL that has an id which it cannot map."""
     of_upper = {5: 100004, 65534: 12}[named]  # no range covers 12
     subprocess.run(["setfacl", "-m", f"u:{of_upper}:r,g:{of_upper}:rw", place / "lower/mine"], check=True)
-    maps = "uidmapping=0:1000:1:1:100000:65533,gidmapping=0:1000:1:1:100000:65533"
-    with mounted(root_user, place, "ufs-mount", "-o", options(maps)) as root:
+    with mounted(root_user, place, "ufs-mount", "-o", options(MAPS)) as root:
         assert {f"user:{named}:r--", f"group:{named}:rw-"} <= acl_of(root / "mine")
         subprocess.run(["setfacl", "-m", "u:9:rwx", root / "mine"], check=named == 5)
         subprocess.run(["setfacl", "-m", "d:g:7:r", root / "d"], check=True)

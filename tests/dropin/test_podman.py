@@ -112,3 +112,16 @@ def test_a_volume_with_an_overlay_on_it(engines: list[Engine]) -> None:
         shown = engine.run(f"--volume {source}:/data:O", "localhost/busybox", command)
         assert shown == "on the host\nchanged\n"
         assert (source / "file").read_text() == "on the host\n"
+
+
+@pytest.mark.parametrize("someone", [SUBUID], indirect=True)
+def test_a_container_with_other_ids_than_its_layers(engines: list[Engine]) -> None:
+    """The engine leaves the layers as they are and has the mount program show other owners (uidmapping=)."""
+    engine = engines[0]
+    script = "mkdir -m 700 /new; touch /new/in; chown 7:8 /new/in; stat -c %u:%g:%a /etc/passwd /new /new/in"
+    seen = engine.run("--name mapped --userns=keep-id --user 0", "localhost/busybox", script)
+    assert seen.splitlines() == ["0:0:644", "0:0:700", "7:8:644"]
+    engine.sh("podman commit --quiet mapped again; podman create --name exported localhost/again true")
+    engine.sh("podman export --output exported.tar exported; podman rm mapped exported")
+    exported = tree(engine.place / "exported.tar")
+    assert [exported[name][2:4] for name in ("etc/passwd", "new", "new/in")] == [(0, 0), (0, 0), (7, 8)]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from unionfs.options import OptionError, parse
+from unionfs.ownership import Mapping
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,7 @@ def test_unknown_options_are_named_and_known_ones_are_not() -> None:
 
 def test_id_maps_as_containers_storage_writes_them() -> None:
     options = parse(["lowerdir=/a,uidmapping=:0:1000:1:1:100000:65536,gidmapping=0:5:2"])
-    assert options.uid_map == ((0, 1000, 1), (1, 100000, 65536))
+    assert options.uid_map == (Mapping(stored=0, shown=1000, length=1), Mapping(stored=1, shown=100000, length=65536))
     assert options.gid_map == ((0, 5, 2),)
 
 

@@ -177,7 +177,7 @@ class Namespace(Promotion):
     def owner_of_new(self, directory: Directory, uid: int, gid: int) -> tuple[int, int] | None:
         """The owner of something new (inode_init_owner() of fs/inode.c); None where it stays as the server makes it."""
         inherited = directory.gid
-        return self.owners.store(uid, inherited if inherited >= 0 else gid)
+        return self.owners.store_new(uid, inherited if inherited >= 0 else gid)
 
     def enter(
         self, place: Vacancy, status: os.stat_result, kept: Override | None, is_directory: bool

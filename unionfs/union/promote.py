@@ -244,7 +244,7 @@ class Promotion(Attributes):
         return self._kept(attr)
 
     def _stored_owner(self, attr: wire.Attr) -> tuple[int, int] | None:
-        return self.owners.store(*self.owners.show(attr.uid, attr.gid))
+        return self.owners.store_copied(attr.uid, attr.gid)
 
     def _kept(self, attr: wire.Attr) -> Override | None:
         """The override that a node of the tree needs in the upper."""
