@@ -18,12 +18,17 @@ COMMANDS = {
     "diff": "launcher.cli.containers:diff",
     "images": "launcher.cli.images:images",
     "load": "launcher.cli.images:load",
+    "login": "launcher.cli.registries:login",
+    "logout": "launcher.cli.registries:logout",
     "mount": "launcher.cli.mount:mount",
     "prune": "launcher.cli.images:prune",
     "ps": "launcher.cli.containers:ps",
+    "pull": "launcher.cli.registries:pull",
+    "push": "launcher.cli.registries:push",
     "rm": "launcher.cli.containers:rm",
     "rmi": "launcher.cli.images:rmi",
     "run": "launcher.cli.run:command",
+    "search": "launcher.cli.registries:search",
     "umount": "launcher.cli.mount:umount",
 }
 """Name of a sub-command to module and attribute; imported when it is called."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from launcher.errors import UfsError
 from launcher.image import oci, platforms, reference
 from launcher.image.oci import Descriptor, ImageConfig, Platform
-from launcher.image.source import Blob, Source, read
+from launcher.image.source import Bytes, Source, read
 
 _MAX_LAYERS = 1000
 _MAX_NESTING = 4
@@ -25,7 +25,7 @@ class LayerSource(NamedTuple):
     """One layer in a source. `descriptor` is None in docker-archives, which state the diff id only."""
 
     label: str
-    blob: Blob | None  # None: the source lacks it, so the store must have it
+    blob: Bytes | None  # None: the source lacks it, so the store must have it
     diff_id: str
     descriptor: Descriptor | None
 
@@ -111,7 +111,7 @@ class _Layout:
         config_what = f"{self._source.label}: config {manifest.config.hex[:12]}"
         config_bytes = self._read(manifest.config, config_what)
         config = oci.config(oci.load(config_bytes, config_what), config_what)
-        _check(config, len(manifest.layers), self._wanted, config_what)
+        check(config, len(manifest.layers), self._wanted, config_what)
         layers = []
         for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True):
             label = f"{self._source.label}: layer {layer.hex[:12]}"
@@ -156,7 +156,7 @@ def _docker(source: Source, data: bytes, wanted: Platform | None) -> list[Found]
         label = f"{source.label}: config {name[:90]}"
         config = oci.config(oci.load(config_bytes, label), label)
         paths = fields.texts("Layers")
-        _check(config, len(paths), wanted, label)
+        check(config, len(paths), wanted, label)
         layers = []
         for path, diff_id in zip(paths, config.diff_ids, strict=True):
             blob = source.find(path)
@@ -194,7 +194,7 @@ def _check_layout(data: bytes, label: str) -> None:
         raise UfsError(f"{what} has version {version[:20]!r}, known is 1; copy the image with skopeo")
 
 
-def _check(config: ImageConfig, layers: int, wanted: Platform | None, what: str) -> None:
+def check(config: ImageConfig, layers: int, wanted: Platform | None, what: str) -> None:
     if len(config.diff_ids) != layers:
         raise UfsError(f"{what} has {len(config.diff_ids)} diff ids for {layers} layers; the image is malformed")
     if not 0 < layers <= _MAX_LAYERS:

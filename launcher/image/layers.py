@@ -20,11 +20,12 @@ from launcher.image import oci
 from launcher.image.archive import LayerSource
 from launcher.image.compression import detect, inflate
 from launcher.image.oci import Descriptor
-from launcher.image.source import Blob
+from launcher.image.source import Blob, Bytes, Cancelled
 from launcher.image.store import Store
 from launcher.image.workspace import Workspace
 
 _CHUNK = 1 << 20
+_HEAD = 512
 _PIECES = 8  # waiting between the two threads of a layer
 _AT_A_TIME = 2
 _SUFFIX = {"plain": "", "gzip": "+gzip", "zstd": "+zstd"}
@@ -46,8 +47,8 @@ class Ingested(NamedTuple):
         return self.tar or store.layer(self.diff_id)
 
 
-class Cancelled(Exception):
-    """Another layer failed, and its error is the one to show."""
+class Mismatch(UfsError):
+    """Bytes that are not what their digest says."""
 
 
 class Ingesting:
@@ -68,7 +69,7 @@ class Ingesting:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._cancel.set()
+        self._abandon()
         self._workers.shutdown(cancel_futures=True)
         self._syncers.shutdown(cancel_futures=True)
         for fd, future in self._syncs:
@@ -93,8 +94,14 @@ class Ingesting:
         try:
             return _Layer(layer, self._workspace, self._read, self._sync).ingest()
         except BaseException:
-            self._cancel.set()
+            self._abandon()
             raise
+
+    def _abandon(self) -> None:
+        self._cancel.set()
+        for layer in self._order:
+            if layer.blob is not None:
+                layer.blob.abandon()
 
     def _read(self, count: int) -> None:
         if self._cancel.is_set():
@@ -133,14 +140,19 @@ class _Layer:
                 return self._bring(blob, need_blob=False, need_tar=True)
         if self._layer.blob is None:
             raise UfsError(f"{self._layer.label} is not in it and not in the store; save the whole image again")
-        return self._bring(self._layer.blob, need_blob=True, need_tar=not have_tar)
+        try:
+            return self._bring(self._layer.blob, need_blob=True, need_tar=not have_tar)
+        except Mismatch:
+            self._layer.blob.spoiled()
+            raise
 
-    def _bring(self, blob: Blob, need_blob: bool, need_tar: bool) -> Ingested:
-        kind = detect(os.pread(blob.fd, min(512, blob.size), blob.offset), self._layer.label)
+    def _bring(self, blob: Bytes, need_blob: bool, need_tar: bool) -> Ingested:
+        kind = detect(_head(blob), self._layer.label)
         if kind == "plain":
             return self._bring_plain(blob)
-        blob_file = self._workspace.temporary() if need_blob else None
-        intake = _Intake(blob, _Sink(blob_file and blob_file[0]), self._progress, self._layer.label)
+        blob_file = self._blob_file(blob) if need_blob else None
+        copied = blob_file[0] if blob_file and blob.path is None else None
+        intake = _Intake(blob, _Sink(copied), self._progress, self._layer.label)
         tar_path = None
         try:
             if need_tar:
@@ -166,11 +178,15 @@ class _Layer:
             self._sync(blob_file[0])
         return Ingested(descriptor, self._layer.diff_id, blob_file and blob_file[1], tar_path)
 
-    def _bring_plain(self, blob: Blob) -> Ingested:
+    def _blob_file(self, blob: Bytes) -> tuple[int, str]:
+        """Where the blob is kept until it is published: its own file, or a temporary to copy it to."""
+        return self._workspace.temporary() if blob.path is None else (blob.descriptor_of_file(), blob.path)
+
+    def _bring_plain(self, blob: Bytes) -> Ingested:
         """An uncompressed layer: blob and tar are one file, one digest."""
-        fd, path = self._workspace.temporary()
+        fd, path = self._blob_file(blob)
         try:
-            copy = _Sink(fd)
+            copy = _Sink(fd if blob.path is None else None)
             intake = _Intake(blob, None, self._progress, self._layer.label)
             with _Behind(copy.digest) as behind:
                 while piece := intake.read(_CHUNK):
@@ -190,7 +206,7 @@ class _Layer:
         if stated is None:
             return Descriptor(oci.LAYER + _SUFFIX[kind], "sha256:" + digest, size)
         if stated.hex != digest:
-            raise UfsError(
+            raise Mismatch(
                 f"{self._layer.label} does not match its digest: it has sha256:{digest}; "
                 "the file is damaged, copy it again"
             )
@@ -198,7 +214,7 @@ class _Layer:
 
     def _check_diff_id(self, digest: str) -> None:
         if digest != self._layer.diff_id:
-            raise UfsError(
+            raise Mismatch(
                 f"{self._layer.label} unpacks to sha256:{digest}, the image's config says "
                 f"sha256:{self._layer.diff_id}; the image is damaged or forged, copy it again from its origin"
             )
@@ -229,17 +245,17 @@ class _Sink:
 class _Intake:
     """Reads the bytes of a blob in order, passing them to a sink on the way."""
 
-    def __init__(self, blob: Blob, sink: _Sink | None, progress: Progress, label: str) -> None:
-        self._fd, self._at, size = blob
-        self._end = self._at + size
+    def __init__(self, blob: Bytes, sink: _Sink | None, progress: Progress, label: str) -> None:
+        self._blob = blob
+        self._at = 0
         self._progress = progress
         self._label = label
         self.sink = sink or _Sink(None)
         self._passing = sink is not None
 
     def read(self, size: int) -> bytes:
-        wanted = min(size, self._end - self._at)
-        piece = os.pread(self._fd, wanted, self._at)
+        wanted = min(size, self._blob.size - self._at)
+        piece = self._blob.read(self._at, wanted)
         if wanted and not piece:
             raise UfsError(f"{self._label} ends early; the file is truncated, copy it again")
         self._at += len(piece)
@@ -284,6 +300,14 @@ class _Behind:
                     self._consume(piece)
                 except OSError as error:
                     self._error = error
+
+
+def _head(blob: Bytes) -> bytes:
+    """Enough to tell the compression, also of a blob that is still on its way."""
+    head = b""
+    while len(head) < _HEAD and (piece := blob.read(len(head), _HEAD - len(head))):
+        head += piece
+    return head
 
 
 def _sync_and_close(fd: int) -> None:

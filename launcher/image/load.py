@@ -62,22 +62,25 @@ def load(
     nobody: an image that loses its last name stays. Raises UfsError, OSError; the store is then as before.
     """
     with _full_disk(store), Workspace(store) as workspace, opened(path, workspace) as (source, key):
-        found = archive.images(source, wanted)
-        layers = list(_distinct([layer for image in found for layer in image.layers]))
-        steps = progress or Silent()
-        steps.begin(f"Reading {len(layers)} layers", sum(layer.blob.size for layer in layers if layer.blob))
-        with Ingesting(layers, workspace, steps.advance) as ingesting:
-            by_key = dict(zip(map(_key, layers), ingesting.results(), strict=True))
-            ready = [_Ready(image, [by_key[_key(layer)] for layer in image.layers], workspace) for image in found]
-            for image in ready:
-                image.compile(steps, source.label)
-            ingesting.synced()
+        loaded = bring(archive.images(source, wanted), workspace, progress or Silent(), source.label)
+        change_index(store, lambda records: added(records, loaded, key, named))
+        return loaded
+
+
+def bring(found: Sequence[Found], workspace: Workspace, steps: Progress, label: str) -> list[Loaded]:
+    """Verify, compile and publish images, all or none, but for their entries in index.json (`added`)."""
+    layers = list(_distinct([layer for image in found for layer in image.layers]))
+    steps.begin(f"Reading {len(layers)} layers", sum(layer.blob.size for layer in layers if layer.blob))
+    with _full_disk(workspace.store), Ingesting(layers, workspace, steps.advance) as ingesting:
+        by_key = dict(zip(map(_key, layers), ingesting.results(), strict=True))
+        ready = [_Ready(image, [by_key[_key(layer)] for layer in image.layers], workspace) for image in found]
+        for image in ready:
+            image.compile(steps, label)
+        ingesting.synced()
         for image in ready:
             image.publish()
-        sync_directories(store)
-        loaded = [image.loaded for image in ready]
-        change_index(store, lambda records: _added(records, loaded, key, named))
-        return loaded
+        sync_directories(workspace.store)
+    return [image.loaded for image in ready]
 
 
 def rebuild(store: Store, image: str, manifest: Manifest, config: ImageConfig) -> None:
@@ -183,9 +186,12 @@ def _publish_layer(workspace: Workspace, layer: Ingested) -> None:
 
 
 def _move(workspace: Workspace, temporary: str, path: str) -> None:
-    # Two images of one archive may share the layer, and the first has published it.
-    if os.path.exists(temporary):
+    try:
         workspace.publish(temporary, path)
+    except FileNotFoundError:
+        # Two images of one archive, or two pulls at once, may share the layer, and the first has published it.
+        if not os.path.exists(path):
+            raise
 
 
 def _link(temporary: str, path: str) -> None:
@@ -213,7 +219,7 @@ def _distinct(layers: Sequence[LayerSource]) -> Iterator[LayerSource]:
             yield layer
 
 
-def _added(records: list[Record], loaded: Sequence[Loaded], source: str, named: bool) -> list[Record]:
+def added(records: list[Record], loaded: Sequence[Loaded], source: str, named: bool) -> list[Record]:
     """The records with newly loaded images in them. A name that moves leaves its old image without one.
 
     An image may come with several manifests, compressed in different ways: without a name it is kept once.

@@ -139,6 +139,10 @@ class Fields:
         self._value = value
         self._what = what
 
+    def value(self, key: str) -> Any:
+        """Whatever is there; None where nothing is."""
+        return self._value.get(key)
+
     def text(self, key: str, default: str | None = None) -> str:
         """A string; `default` where it is absent or null, without one it must be there."""
         value = self._value.get(key, default)

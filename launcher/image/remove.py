@@ -85,7 +85,7 @@ def _prune(store: Store) -> int:
         blobs |= {record.manifest.hex, manifest.config.hex} | {layer.hex for layer in manifest.layers}
         layers |= {digits + ".tar" for digits in store.config(record.image).diff_ids}
         images.add(record.image + ".index")
-    freed = sweep(store)
+    freed = sweep(store) + sweep(store, "partial")
     for directory, keep in (("blobs/sha256", blobs), ("layers", layers), ("images", images)):
         for name in os.listdir(store.path(directory)):
             if name not in keep:

@@ -164,7 +164,8 @@ def _means(wanted: reference.Reference, record: Record) -> bool:
         return record.name == str(wanted)
     have = reference.parse(record.name)
     same_name = have.name == wanted.name and wanted.tag in (None, have.tag)
-    return same_name and record.manifest.digest == wanted.digest
+    # What a registry's name led to may be the digest of an index; the record's source then says so.
+    return same_name and wanted.digest in (record.manifest.digest, record.source.partition("@")[2])
 
 
 def _of_path(path: str, store: Store) -> StoredImage:

@@ -11,7 +11,7 @@ import posixpath
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from launcher.errors import UfsError
 from launcher.image import oci
@@ -25,12 +25,54 @@ _MAX_LINKS = 16
 _CHUNK = 1 << 20
 
 
-class Blob(NamedTuple):
+class Cancelled(Exception):
+    """Nobody wants these bytes any more: another layer failed, and its error is the one to show."""
+
+
+class Bytes(Protocol):
+    """The bytes of a layer, wherever they are.
+
+    `path` is a file that holds nothing else and may be moved into the store, or None where they have to be copied.
+    """
+
+    size: int
+    path: str | None
+
+    def read(self, at: int, size: int) -> bytes:
+        """At most `size` bytes from `at` on; none at the end. May wait for them; raises why they do not come."""
+
+    def descriptor_of_file(self) -> int:
+        """A descriptor of `path`, owned by who asks."""
+
+    def spoiled(self) -> None:
+        """They are not what they should be."""
+
+    def abandon(self) -> None:
+        """Let every `read` that waits raise `Cancelled`."""
+
+
+class Blob:
     """Bytes of an open file: `size` at `offset`. The descriptor belongs to the source."""
 
-    fd: int
-    offset: int
-    size: int
+    def __init__(self, fd: int, offset: int, size: int) -> None:
+        self.fd = fd
+        self.offset = offset
+        self.size = size
+        self.path: str | None = None
+
+    def read(self, at: int, size: int) -> bytes:
+        """See `Bytes`."""
+        return os.pread(self.fd, min(size, max(0, self.size - at)), self.offset + at)
+
+    def descriptor_of_file(self) -> int:
+        """See `Bytes`."""
+        return os.dup(self.fd)
+
+    def spoiled(self) -> None:
+        """The source is the user's own; it stays as it is."""
+
+    def abandon(self) -> None:
+        """Nothing waits here."""
 
 
 class Source(Protocol):
@@ -50,7 +92,7 @@ def read(source: Source, name: str) -> bytes | None:
     if blob.size > oci.MAX_DOCUMENT:
         limit = f"the limit for a JSON document is {oci.MAX_DOCUMENT}"
         raise UfsError(f"{source.label}: {name} has {blob.size} bytes, {limit}; is this an image?")
-    data = os.pread(blob.fd, blob.size, blob.offset)
+    data = blob.read(0, blob.size)
     if len(data) != blob.size:
         raise UfsError(f"{source.label}: {name} ends early; the file is truncated, copy it again")
     return data

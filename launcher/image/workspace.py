@@ -21,7 +21,7 @@ from launcher.errors import UfsError
 from launcher.image import oci
 from launcher.image.store import VERSION, Record, Store
 
-_DIRECTORIES = ("blobs/sha256", "layers", "images", "containers", "tmp")
+_DIRECTORIES = ("blobs/sha256", "layers", "images", "containers", "partial", "tmp")
 _LAYOUT = json.dumps({"imageLayoutVersion": "1.0.0"}).encode()
 
 
@@ -70,14 +70,15 @@ def change_index(store: Store, change: Callable[[list[Record]], list[Record]]) -
         _replace(store, "index.json", json.dumps(document, indent=1).encode() + b"\n")
 
 
-def sweep(store: Store) -> int:
-    """Remove the temporaries of processes that ended without doing so; returns the bytes freed.
+def sweep(store: Store, directory: str = "tmp") -> int:
+    """Remove what processes that ended left in a directory; returns the bytes freed.
 
-    A live owner holds a lock on its directory; the kernel gives it up however a process ends.
+    A live owner holds a lock on its entry; the kernel gives it up however a process ends. What is in ``partial`` waits
+    for the next pull, and is swept by `prune` alone.
     """
     freed = 0
-    for name in os.listdir(store.path("tmp")):
-        path = store.path("tmp", name)
+    for name in os.listdir(store.path(directory)):
+        path = store.path(directory, name)
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except FileNotFoundError:
