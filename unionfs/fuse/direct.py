@@ -46,6 +46,7 @@ class Direct:
     ) -> None:
         self._fd = fd
         self._splicer = Splicer(fd)
+        self._upper = union.upper_or_none
         self._messages = Messages(union, writeback, ready, self._splicer.takes)
         self._intake = Intake(fd, BUFFER, union.tree.ahead)
         union.outdate = self._outdate
@@ -84,7 +85,11 @@ class Direct:
         try:
             answer = handler(node, message[_BODY], uid, gid)
         except OSError as error:
-            self._reply(unique, error.errno or errno.EIO)
+            if error.errno == errno.EACCES and (upper := self._upper) is not None and not upper.insists:
+                with upper.insisting():  # see `Core.insist`
+                    self._dispatch(message, requests)
+            else:
+                self._reply(unique, error.errno or errno.EIO)
         except Busy as busy:
             self._park(busy.job, message)
         except Exception:  # whatever it is, the mount has to live on

@@ -91,11 +91,15 @@ class Operations(pyfuse3.Operations):
         """A call of the union, made again after the promotion that it has to wait for."""
         while True:
             try:
-                return call(*args)
+                return self._now(call, *args)
             except Busy as busy:
                 await self._promoted(busy.job)
                 if busy.job.error is not None:
                     raise busy.job.error from None
+
+    def _now(self, call: Callable[..., _T], *args: object) -> _T:
+        """A call of the union that needs no promotion of much data."""
+        return self._union.insist(functools.partial(call, *args))
 
     async def _promoted(self, job: Job) -> None:
         event = self._finished.get(job)
@@ -117,7 +121,7 @@ class Operations(pyfuse3.Operations):
 
     @_errno
     async def lookup(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> EntryAttributes:
-        return _entry(self._union.lookup(parent_inode, name), self._timeout)
+        return _entry(self._now(self._union.lookup, parent_inode, name), self._timeout)
 
     async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
         for node, count in inode_list:
@@ -126,7 +130,7 @@ class Operations(pyfuse3.Operations):
 
     @_errno
     async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
-        return _attributes(inode, self._union.getattr(inode), self._timeout)
+        return _attributes(inode, self._now(self._union.getattr, inode), self._timeout)
 
     @_errno
     async def setattr(
@@ -149,24 +153,24 @@ class Operations(pyfuse3.Operations):
 
     @_errno
     async def readlink(self, inode: InodeT, ctx: RequestContext) -> FileNameT:
-        return FileNameT(self._union.readlink(inode))
+        return FileNameT(self._now(self._union.readlink, inode))
 
     @_errno
     async def mknod(
         self, parent_inode: InodeT, name: FileNameT, mode: int, rdev: int, ctx: RequestContext
     ) -> EntryAttributes:
         device = wire.encode_rdev(os.major(rdev), os.minor(rdev))
-        return _entry(self._union.mknod(parent_inode, name, mode, device, ctx.uid, ctx.gid), self._timeout)
+        return _entry(self._now(self._union.mknod, parent_inode, name, mode, device, ctx.uid, ctx.gid), self._timeout)
 
     @_errno
     async def mkdir(self, parent_inode: InodeT, name: FileNameT, mode: int, ctx: RequestContext) -> EntryAttributes:
-        return _entry(self._union.mkdir(parent_inode, name, mode, ctx.uid, ctx.gid), self._timeout)
+        return _entry(self._now(self._union.mkdir, parent_inode, name, mode, ctx.uid, ctx.gid), self._timeout)
 
     @_errno
     async def symlink(
         self, parent_inode: InodeT, name: FileNameT, target: FileNameT, ctx: RequestContext
     ) -> EntryAttributes:
-        return _entry(self._union.symlink(parent_inode, name, target, ctx.uid, ctx.gid), self._timeout)
+        return _entry(self._now(self._union.symlink, parent_inode, name, target, ctx.uid, ctx.gid), self._timeout)
 
     @_errno
     async def link(
@@ -214,7 +218,7 @@ class Operations(pyfuse3.Operations):
 
     def _listed(self, directory: int, name: bytes) -> EntryAttributes:
         try:
-            return _entry(self._union.lookup(directory, name), self._timeout)
+            return _entry(self._now(self._union.lookup, directory, name), self._timeout)
         except OSError:  # a LOOKUP will say why to who asks for it
             shown = EntryAttributes()
             shown.st_ino, shown.st_mode = _UNSEEN, 0
@@ -240,12 +244,12 @@ class Operations(pyfuse3.Operations):
     async def create(
         self, parent_inode: InodeT, name: FileNameT, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
-        attributes = _entry(self._union.mknod(parent_inode, name, mode, 0, ctx.uid, ctx.gid), self._timeout)
+        attributes = _entry(self._now(self._union.mknod, parent_inode, name, mode, 0, ctx.uid, ctx.gid), self._timeout)
         return _handle(attributes.st_ino), attributes
 
     @_errno
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
-        return self._union.read(fh, off, size)
+        return self._now(self._union.read, fh, off, size)
 
     @_errno
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
@@ -273,11 +277,11 @@ class Operations(pyfuse3.Operations):
 
     @_errno
     async def getxattr(self, inode: InodeT, name: bytes, ctx: RequestContext) -> bytes:
-        return self._union.getxattr(inode, name)
+        return self._now(self._union.getxattr, inode, name)
 
     @_errno
     async def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[bytes]:
-        return self._union.listxattr(inode)
+        return self._now(self._union.listxattr, inode)
 
     @_errno
     async def setxattr(self, inode: InodeT, name: bytes, value: bytes, ctx: RequestContext) -> None:

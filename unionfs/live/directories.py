@@ -202,7 +202,7 @@ class DirectoryStack:
         raise OSError(code, os.strerror(code))
 
     def _override(self, place: LayerDir, name: bytes | None, status: os.stat_result) -> Override | None:
-        return override.read(whiteout.path(self._pool.fd(place), name or b"."), status)
+        return override.read(whiteout.path(self._pool.fd(place), name), status, follow=name is None)
 
     def foreign_ino(self, device: int, ino: int) -> int:
         return self._numbers.shown(device, ino)
@@ -285,15 +285,16 @@ class DirectoryStack:
     def xattrs(self, node: int) -> Mapping[bytes, bytes]:
         self._renew()
         known = self._nodes[node]
+        name: bytes | None = None  # a directory by itself: "." in it could not be found where it may not be searched
         if isinstance(known, LiveDirectory):
-            place, name = known.layers[0], b"."
+            place = known.layers[0]
         else:
             _, place, name = self._status(node, known)
-        path = whiteout.path(self._pool.fd(place), name)
+        path, follow = whiteout.path(self._pool.fd(place), name), name is None
         shown: dict[bytes, bytes] = {}
-        for attribute in map(os.fsencode, _list_xattrs(path)):
+        for attribute in map(os.fsencode, _list_xattrs(path, follow)):
             own = self._shown_name(attribute, place)
-            if own is not None and (value := _get_xattr(path, attribute)) is not None:
+            if own is not None and (value := _get_xattr(path, attribute, follow)) is not None:
                 shown[own] = value
         return shown
 
@@ -334,9 +335,9 @@ def _list_xattrs(path: bytes, follow: bool = False) -> list[str]:
         raise
 
 
-def _get_xattr(path: bytes, name: bytes) -> bytes | None:
+def _get_xattr(path: bytes, name: bytes, follow: bool = False) -> bytes | None:
     try:
-        return os.getxattr(path, name, follow_symlinks=False)
+        return os.getxattr(path, name, follow_symlinks=follow)
     except OSError as error:
         # Gone since it was listed; or a user xattr of a file that we may not read (xattr(7)).
         if error.errno in (errno.ENODATA, errno.EACCES):

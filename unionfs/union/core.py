@@ -12,7 +12,7 @@ import os
 import stat
 import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from unionfs import acl, override, ownership, upper, whiteout
 from unionfs.fuse import wire
@@ -24,8 +24,9 @@ from unionfs.upper.links import Links
 if TYPE_CHECKING:
     from unionfs.union.promote import Job
 
-NAME_MAX = 255
+_T = TypeVar("_T")
 
+NAME_MAX = 255
 
 _NO_LINKS = struct.pack("<I", 0)
 _NLINK_OFFSET = 64  # of nlink in struct fuse_attr
@@ -91,6 +92,19 @@ class Core:
     def tree_ino(self, node: int) -> int:
         """st_ino of a node of the tree."""
         return int.from_bytes(self.tree.attr(node)[:8], "little")
+
+    def insist(self, call: Callable[[], _T]) -> _T:
+        """Make a call, and once more where the host shuts this server out of its own upper (`unionfs.upper.insisting`).
+
+        What failed has changed nothing, so it can be made again.
+        """
+        try:
+            return call()
+        except PermissionError as refused:
+            if refused.errno != errno.EACCES or self.upper_or_none is None or self.upper_or_none.insists:
+                raise
+            with self.upper_or_none.insisting():
+                return call()
 
     # Which node is meant.
 

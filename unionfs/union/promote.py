@@ -1,9 +1,9 @@
 """Promotion (copy-up): giving a node of the tree its own file or directory in the upper.
 
-Everything is made in the work directory and renamed into place when it is complete: data first, then owner,
-mode (chown(2) clears set-id bits), xattrs, marks, and times last. A node keeps its id; from then on the upper
-answers for it. Large files are copied by a worker: `promote` raises `Busy` then, nothing has happened yet, and
-the call is made again when the job is finished.
+Everything is made in the work directory and renamed into place when it is complete: data first, then owner, xattrs
+and marks, mode (chown(2) clears set-id bits; a mode may refuse xattrs), and times last. A node keeps its id; from then
+on the upper answers for it. Large files are copied by a worker: `promote` raises `Busy` then, nothing has happened
+yet, and the call is made again when the job is finished.
 """
 
 from __future__ import annotations
@@ -27,7 +27,12 @@ COPY_INLINE = 1 << 20
 """Up to so many bytes a file is copied at once: less work than handing it to another thread."""
 
 _PRIVATE_XATTRS = (b"trusted.", b"security.selinux", b"security.ima", b"security.evm")
-"""What a server without privileges on the host cannot copy, and no process of its mount could have set."""
+"""What a server without privileges on the host cannot copy, and no process of its mount could have set: not worth a
+word."""
+
+_REFUSED = (*NO_XATTR, errno.EINVAL, errno.E2BIG, errno.ERANGE)
+"""Answers to an xattr that this file system does not have (btrfs.*, ACLs), has no such value of (EINVAL: a property, or
+an ACL with ids that are not mapped), or has no room for (E2BIG, ERANGE). ENOSPC may be a full disk, and is an error."""
 
 
 class Busy(Exception):
@@ -93,6 +98,8 @@ def copy_runs(runs: list[tuple[int, int, int]], target: int) -> None:
 
 class Promotion(Attributes):
     """The read side with promotion."""
+
+    _left_out = False  # whether it was said that the upper refuses some xattr
 
     def is_lower(self, id: int) -> bool:
         """Whether the tree answers for a node: it has no file or directory in the upper."""
@@ -171,7 +178,8 @@ class Promotion(Attributes):
         try:
             if job.error is not None:
                 raise job.error
-            self._complete(job.id, wire.Attr.unpack(self.tree.attr(job.id)), job.temporary, job.fd)
+            attr = wire.Attr.unpack(self.tree.attr(job.id))
+            self.insist(lambda: self._complete(job.id, attr, job.temporary, job.fd))
         except BaseException:
             os.close(job.fd)
             self.upper.discard_if_there(job.temporary)
@@ -331,17 +339,18 @@ class Promotion(Attributes):
         """Give a temporary the attributes of a node of the tree; says whether it could be marked with `origin`."""
         work = self.upper.work
         path = b"/proc/self/fd/%d/%s" % (work, temporary)
+        self.upper.open_up_at(work, temporary)  # it may have its mode already: a try before was refused
         if kept is not None:
             override.write(path, kept)
         else:
             owner = self._stored_owner(attr)
             if owner is not None and owner != (os.geteuid(), os.getegid()):
                 os.chown(temporary, *owner, dir_fd=work, follow_symlinks=False)
-        if not stat.S_ISLNK(attr.mode):
-            os.chmod(path, self.host_mode(attr.mode))
         for name, value in xattrs.items():
             self._copy_xattr(path, override.stored_xattr(name) if self.upper.overrides else name, value)
         marked = origin is not None and self._mark_origin(fd, origin)
+        if not stat.S_ISLNK(attr.mode):  # after the xattrs: a mode without "w" shuts the server out, too (xattr(7))
+            os.chmod(path, self.host_mode(attr.mode))
         times = attr.atime * 10**9 + attr.atimensec, attr.mtime * 10**9 + attr.mtimensec
         os.utime(path, ns=times, follow_symlinks=False)
         return marked
@@ -357,13 +366,26 @@ class Promotion(Attributes):
             return False
         return True
 
-    @staticmethod
-    def _copy_xattr(path: bytes, name: bytes, value: bytes) -> None:
+    def _copy_xattr(self, path: bytes, name: bytes, value: bytes) -> None:
+        """What the upper refuses is left out, as cp(1) does with -a, and said for the first."""
         try:
             os.setxattr(path, name, value, follow_symlinks=False)
         except OSError as failure:
-            if failure.errno not in NO_XATTR or not name.startswith(_PRIVATE_XATTRS):
+            if failure.errno not in _REFUSED:
                 raise
+            if not self._left_out and not name.startswith(_PRIVATE_XATTRS):
+                self._left_out = True
+                _say_left_out(name, failure)
+
+
+def _say_left_out(name: bytes, failure: OSError) -> None:
+    import logging
+
+    logging.getLogger("unionfs").warning(
+        "the upper takes no xattr %s (%s): what is copied up goes without it and others like it",
+        os.fsdecode(name),
+        failure.strerror,
+    )
 
 
 def _own(runs: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:

@@ -137,7 +137,7 @@ class Renaming(Namespace):
         over_mark = self.names(new).get(newname) == WHITEOUT
         if over_mark and isinstance(node, Directory) and whiteout.exists(new_fd, newname):
             # A directory cannot be renamed over a device: they change places.
-            syscalls.renameat2(old_fd, name, new_fd, newname, syscalls.RENAME_EXCHANGE)
+            upper.move(old_fd, name, new_fd, newname, syscalls.RENAME_EXCHANGE)
             if not leave:
                 with tidying("removing a whiteout that hides nothing"):
                     os.unlink(name, dir_fd=old_fd)
@@ -161,7 +161,7 @@ class Renaming(Namespace):
                 # Not by the writer, whose other form is a file: then it would not be empty.
                 os.setxattr(whiteout.path(upper.work, temporary), "user.overlay.opaque", b"y")
             place = upper.directory(parent)
-            syscalls.renameat2(upper.work, temporary, place, name, syscalls.RENAME_EXCHANGE)
+            upper.move(upper.work, temporary, place, name, syscalls.RENAME_EXCHANGE)
         finally:
             upper.discard(temporary)
 
@@ -189,7 +189,7 @@ class Renaming(Namespace):
         if isinstance(second, Directory):
             self._mark_moved(second, not old.is_extra(name))
         old_fd, new_fd = self.upper.directory(old), self.upper.directory(new)
-        syscalls.renameat2(old_fd, name, new_fd, newname, syscalls.RENAME_EXCHANGE)
+        self.upper.move(old_fd, name, new_fd, newname, syscalls.RENAME_EXCHANGE)
         for node, left, taken in ((first, (old, name), (new, newname)), (second, (new, newname), (old, name))):
             node.add_name(*taken)
             node.drop_name(*left)

@@ -8,22 +8,32 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from unionfs.descriptors import Descriptors
 from unionfs.nodes import Directory, Node
+from unionfs.upper.insisting import Insisting
 
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class Finding:
+class Finding(Insisting):
     """Finds nodes below `root`, a descriptor of the upper directory; keeps up to `capacity` descriptors of a kind."""
 
     def __init__(self, root: int, capacity: int) -> None:
+        super().__init__()
         self.root = root
         self._directories = Descriptors(capacity)
         self._files = Descriptors(capacity)
         self._readable = Descriptors(64)
         """Files that could not be opened for writing."""
+
+    @contextmanager
+    def insisting(self) -> Iterator[None]:
+        self._directories.close()  # so that each is opened anew, on the way of which it is opened up
+        with super().insisting():
+            yield
 
     def directory(self, directory: Directory) -> int:
         """An O_PATH descriptor of a directory, borrowed until the next call."""
@@ -41,18 +51,21 @@ class Finding:
             fd = self._directories.get(walk.id)
         if fd < 0:
             fd = self.root if walk.fd < 0 else walk.fd
+            self.open_up(fd)
         opened = -1
         for _, name in reversed(missing):
             below = os.open(name, _DIRECTORY, dir_fd=fd)
             if opened >= 0:
                 os.close(opened)
             fd = opened = below
+            self.open_up(fd)
         self._directories.put(directory.id, fd)
         return fd
 
     def _removed(self, node: Node) -> int:
         if node.fd < 0:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        self.open_up(node.fd)
         return node.fd
 
     def path(self, node: Node) -> tuple[bytes, bool]:
@@ -63,7 +76,9 @@ class Finding:
         if node.where is None:
             return b"/proc/self/fd/%d" % self._removed(node), True
         directory, name = node.where
-        return b"/proc/self/fd/%d/%s" % (self.directory(directory), name), False
+        place = self.directory(directory)
+        self.open_up_at(place, name)
+        return b"/proc/self/fd/%d/%s" % (place, name), False
 
     def target(self, node: Node) -> tuple[int | bytes, bool]:
         """For calls that take either: a descriptor that is open anyway, or `path`.."""
@@ -108,19 +123,25 @@ class Finding:
         return fd
 
     def readable(self, node: Node) -> int:
-        """The same for reading alone, which goes on where the upper has become read-only."""
+        """The same for reading alone: also where it may not be written, or the upper has become read-only."""
         fd = self._files.get(node.id)
-        if fd >= 0:
-            return fd
-        try:
-            return self.file(node)
-        except OSError as error:
-            if error.errno != errno.EROFS:
-                raise
-        fd = self._readable.get(node.id)
         if fd < 0:
-            path, follow = self.path(node)
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
+            fd = self._readable.get(node.id)
+        return fd if fd >= 0 else self._open_readable(node)
+
+    def _open_readable(self, node: Node) -> int:
+        path, follow = self.path(node)
+        flags = os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+        try:
+            fd = os.open(path, os.O_RDWR | flags)
+            self._files.put(node.id, fd)
+        except OSError as error:
+            if error.errno not in (errno.EROFS, errno.EACCES):
+                raise
+            try:
+                fd = os.open(path, os.O_RDONLY | flags)
+            except PermissionError:
+                return self.file(node)
             self._readable.put(node.id, fd)
         return fd
 

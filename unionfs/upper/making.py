@@ -32,15 +32,24 @@ class Making(Finding):
         """A fresh name in the work directory; nothing in there survives a mount, so a counter is enough."""
         return b"%x" % next(self._temporaries)
 
+    def move(self, old: int, name: bytes, new: int, newname: bytes, flags: int = 0) -> None:
+        """renameat2(2) between directories, the work directory among them."""
+        if not self.insists:
+            syscalls.renameat2(old, name, new, newname, flags)
+            return
+        exchanged = [(new, newname)] if flags & syscalls.RENAME_EXCHANGE else []
+        with self.opened_to_move((old, name), *exchanged):
+            syscalls.renameat2(old, name, new, newname, flags)
+
     def publish(self, temporary: bytes, directory: Directory, name: bytes, over_mark: bool) -> None:
         """Move a finished temporary to its place; `over_mark`: a whiteout is there, and goes."""
         place = self.directory(directory)
         if over_mark and whiteout.exists(place, name):
             # A directory cannot be renamed over a device, so the two change places in one step.
-            syscalls.renameat2(self.work, temporary, place, name, syscalls.RENAME_EXCHANGE)
+            self.move(self.work, temporary, place, name, syscalls.RENAME_EXCHANGE)
             self.discard(temporary)
             return
-        syscalls.renameat2(self.work, temporary, place, name, syscalls.RENAME_NOREPLACE)
+        self.move(self.work, temporary, place, name, syscalls.RENAME_NOREPLACE)
         if over_mark:
             self.reveal_file(place, name)
 
@@ -94,7 +103,7 @@ class Making(Finding):
             if error.errno != errno.ENOTEMPTY:
                 raise
         temporary = self.temporary()
-        os.rename(name, temporary, src_dir_fd=self.directory(directory), dst_dir_fd=self.work)
+        self.move(self.directory(directory), name, self.work, temporary)
         self.discard(temporary)
 
     def replace_by_whiteout(self, directory: Directory, name: bytes) -> None:
@@ -106,15 +115,15 @@ class Making(Finding):
             return
         temporary = self.temporary()
         self.whiteouts.hide(self.work, temporary)
-        os.rename(temporary, name, src_dir_fd=self.work, dst_dir_fd=place)
+        self.move(self.work, temporary, place, name)
 
     def rename_leaving(self, old: int, name: bytes, new: int, newname: bytes, leave: bool) -> None:
         """Rename within the upper, leaving a whiteout behind if asked to."""
         if leave and self.whiteouts.devices:
-            syscalls.renameat2(old, name, new, newname, syscalls.RENAME_WHITEOUT)
+            self.move(old, name, new, newname, syscalls.RENAME_WHITEOUT)
             return
         with self._hidden_after(old, name) if leave else contextlib.nullcontext():
-            os.rename(name, newname, src_dir_fd=old, dst_dir_fd=new)
+            self.move(old, name, new, newname)
 
     @contextlib.contextmanager
     def _hidden_after(self, place: int, name: bytes) -> Iterator[None]:
@@ -132,8 +141,8 @@ class Making(Finding):
         temporary = self.temporary()
         if self.whiteouts.devices:
             self.whiteouts.hide(self.work, temporary)
-            syscalls.renameat2(self.work, temporary, place, name, syscalls.RENAME_EXCHANGE)
+            self.move(self.work, temporary, place, name, syscalls.RENAME_EXCHANGE)
         else:
             with self._hidden_after(place, name):
-                os.rename(name, temporary, src_dir_fd=place, dst_dir_fd=self.work)
+                self.move(place, name, self.work, temporary)
         self.discard(temporary)
