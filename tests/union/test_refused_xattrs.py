@@ -32,7 +32,7 @@ def image(tmp_path: Path) -> Callable[[], CompiledImage]:
         for name, kind in (("d", tarfile.DIRTYPE), ("d/f", tarfile.REGTYPE), ("d/g", tarfile.REGTYPE)):
             info = tarfile.TarInfo(name)
             info.type, info.mode = kind, 0o755
-            info.pax_headers = {f"SCHILY.xattr.{key}": value.decode(errors="surrogateescape") for key, value in XATTRS.items()}
+            info.pax_headers = {f"SCHILY.xattr.{key}": os.fsdecode(value) for key, value in XATTRS.items()}
             tar.addfile(info, io.BytesIO())
     compile_image([layer], tmp_path / "index")
     return lambda: CompiledImage(tmp_path / "index", [layer])
