@@ -30,7 +30,7 @@ _HOST_NETWORK = "the network is the host's, with its addresses and interfaces; l
 _HEALTH = "nothing checks a container's health, the image's HEALTHCHECK neither; leave this out"
 _IDS = "the ids come from /etc/subuid and /etc/subgid, else the caller's is the only one; leave this out"
 _NO_DEVICE_LIMITS = "rates of devices are not limited; leave this out"
-_NO_REGISTRY = "nothing is fetched from registries; add the image with `ufs load` and leave this out"
+_NO_REGISTRY = "ufs-run fetches nothing; get the image by ufs pull, which has this option, and leave it out here"
 _PODS = "there are no pods; containers share the host's network as it is"
 _WINDOWS = "this is for Windows; leave it out"
 
@@ -131,7 +131,7 @@ _VALUES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("--pod --pod-id-file", _PODS, ()),
     ("--preserve-fds", "the command gets standard input, output and error only; share files by -v", ("0",)),
     ("-p --publish", _HOST_NETWORK + " (a port that is opened inside is open on the host)", ()),
-    ("--pull", "images are never fetched; add one with `ufs load`", ("never",)),
+    ("--pull", "ufs-run fetches nothing; get the image by ufs pull first", ("never",)),
     ("--requires", "containers do not wait for others: start them one after the other", ()),
     ("--restart", "nothing starts it again: while ! ufs-run ...; do :; done, or a unit of systemd", ("no", "")),
     ("--runtime", "ufs-run is the runtime; leave this out", ()),
@@ -182,7 +182,6 @@ _BUILD = (
 )
 _BY_SIGNAL = "the container is its ufs-run process: send that a signal, kill -TERM PID"
 _ONE_COMMAND = "a container runs once, by ufs-run; give its command there"
-_FETCH = "skopeo copy docker://IMAGE oci-archive:image.tar, then ufs load image.tar"
 _NO_DAEMON = "there is no daemon, so there is nothing to ask or to set"
 _ONE_MACHINE = "ufs runs containers on this machine alone"
 _FILES = "its layer is the directory upper/ in the container's directory in the store; ufs diff lists what changed"
@@ -190,7 +189,7 @@ _FILES = "its layer is the directory upper/ in the container's directory in the 
 COMMANDS = {
     "artifact": "only images are kept; oras or skopeo copy others",
     "attach": "a container runs in the foreground of its ufs-run, which has its output",
-    "auto-update": "nothing is fetched from registries; load the new image and start again",
+    "auto-update": "ufs pull the new image, and start again",
     "bake": _BUILD,
     "build": _BUILD,
     "builder": _BUILD,
@@ -218,8 +217,6 @@ COMMANDS = {
     "inspect": "config.json and state.json in the container's directory in the store say all that is known",
     "kill": _BY_SIGNAL,
     "kube": _ONE_MACHINE,
-    "login": "nothing is fetched from registries; skopeo login, then " + _FETCH,
-    "logout": "nothing is fetched from registries; skopeo logout",
     "logs": "what a container says is not kept; redirect it, ufs-run ... > out.log 2>&1",
     "ls": "write ufs ps (containers) or ufs images",
     "machine": "containers run on this machine itself",
@@ -230,13 +227,10 @@ COMMANDS = {
     "plugin": _NO_DAEMON,
     "pod": _PODS,
     "port": _HOST_NETWORK,
-    "pull": f"there is no registry client; {_FETCH}",
-    "push": "there is no registry client; the store is an OCI layout: skopeo copy oci:STORE:NAME docker://NAME",
     "quadlet": "write a unit with the ufs-run command line in ExecStart",
     "rename": "give the name when it is made: ufs-run --name NAME",
     "restart": _ONE_COMMAND,
     "save": "the store is an OCI layout: skopeo copy oci:STORE:NAME docker-archive:FILE:NAME",
-    "search": "there is no registry client; look on the registry's own pages",
     "secret": "show the file by ufs-run -v ./secret:/run/secrets/NAME:ro",
     "service": _ONE_MACHINE,
     "stack": _ONE_MACHINE,
@@ -245,7 +239,7 @@ COMMANDS = {
     "stop": _BY_SIGNAL,
     "swarm": _ONE_MACHINE,
     "system": _NO_DAEMON + "; ufs prune frees what no image needs",
-    "tag": "an image is called as its archive says; name it there: skopeo copy oci-archive:FILE oci-archive:NEW:NAME",
+    "tag": "an image is called as its archive or registry says",
     "top": "ps on the host shows the processes; ufs ps the containers",
     "trust": "digests are verified, signatures are not",
     "unmount": "write ufs umount DIRECTORY",

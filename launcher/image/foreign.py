@@ -5,7 +5,6 @@ The transports are those of github.com/containers/image (containers-transports(5
 
 from __future__ import annotations
 
-_COPY = "skopeo copy docker://{0} oci-archive:image.tar, then ufs load image.tar"
 _ENGINES = {
     "containers-storage": "podman save -o image.tar {0}",
     "docker-daemon": "docker save -o image.tar {0}",
@@ -29,9 +28,7 @@ def explain(text: str) -> str | None:
         return _of_web(text, rest.strip("/"))
     if kind == "docker" and rest.startswith("//"):
         name = rest.strip("/")
-        return (
-            f"{text} is an image in a registry, from which nothing is fetched: {_COPY.format(name)} (or is it {name}?)"
-        )
+        return f"{text} is an image in a registry, in skopeo's words; write {name}, and ufs pull {name} to fetch it"
     if colon and kind in _ENGINES:
         name = rest.rpartition("]")[2]
         return f"{text} is an image of another engine: {_ENGINES[kind].format(name)}, then ufs load image.tar"
@@ -55,7 +52,7 @@ def _of_web(text: str, rest: str) -> str:
 
 
 def _of_page(text: str, name: str) -> str:
-    return f"{text} is a web address, not an image; if the image is {name}: {_COPY.format(name)}"
+    return f"{text} is a web address, not an image; if the image is {name}: ufs pull {name}"
 
 
 def _path(rest: str) -> str:

@@ -140,7 +140,9 @@ def _by_last_component(wanted: reference.Reference, records: list[Record]) -> Re
     return found[0] if len(found) == 1 else None
 
 
-def unknown(name: str, records: list[Record], status: int = _FAILED, more: str = ", ufs load ARCHIVE adds") -> UfsError:
+def unknown(
+    name: str, records: list[Record], status: int = _FAILED, more: str = ", ufs pull NAME or ufs load ARCHIVE adds"
+) -> UfsError:
     """No such image: with the names that are like it, and what can be done (`more`: beside listing what there is)."""
     import difflib
 

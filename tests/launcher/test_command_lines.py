@@ -102,11 +102,11 @@ def test_every_command_of_podman_is_here_or_explained() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("docker://me/tool:1", "skopeo copy docker://me/tool:1 oci-archive:image.tar, then ufs load image.tar"),
-        ("https://hub.docker.com/_/alpine?tab=tags", "if the image is alpine: "),
-        ("https://hub.docker.com/r/me/tool/tags", "if the image is me/tool: "),
-        ("https://quay.io/repository/me/tool", "if the image is quay.io/me/tool: "),
-        ("http://ghcr.io/me/tool/", "if the image is ghcr.io/me/tool: "),
+        ("docker://me/tool:1", "write me/tool:1, and ufs pull me/tool:1 to fetch it"),
+        ("https://hub.docker.com/_/alpine?tab=tags", "if the image is alpine: ufs pull alpine"),
+        ("https://hub.docker.com/r/me/tool/tags", "if the image is me/tool: ufs pull me/tool"),
+        ("https://quay.io/repository/me/tool", "if the image is quay.io/me/tool: ufs pull quay.io/me/tool"),
+        ("http://ghcr.io/me/tool/", "if the image is ghcr.io/me/tool: ufs pull ghcr.io/me/tool"),
         ("https://host/a/root.tar.gz", "curl -fLO https://host/a/root.tar.gz, then ufs load root.tar.gz"),
         ("oci-archive:./a.tar:name", "give the path alone: ./a.tar"),
         ("containers-storage:[overlay@/x+/y]box:1", "podman save -o image.tar box:1"),

@@ -111,7 +111,7 @@ MISTAKES = [
     (["mount", "BOX", "{target}"], 125, "did you mean 'box'?"),
     (["umount", "/"], 1, "/ is not a mount of ufs"),
     (["load", "no.tar"], 1, "no.tar: No such file or directory"),
-    (["load", "docker://box"], 1, "skopeo copy docker://box oci-archive:image.tar, then ufs load image.tar"),
+    (["load", "docker://box"], 1, "write box, and ufs pull box to fetch it"),
     (["load", "{target}"], 1, "index.json: no such file; an OCI layout directory has one"),
     (["load", "--platform", "a/b/c/d", "x"], 2, "is not a platform"),
     (["load", "a", "-i", "b"], 2, "give one"),
@@ -119,7 +119,7 @@ MISTAKES = [
     (["rmi"], 2, "Missing argument"),
     (["lod"], 2, "did you mean load?"),
     (["exce"], 2, "did you mean exec?"),
-    (["pull", "box"], 2, "no command 'pull' yet: there is no registry client; skopeo copy docker://IMAGE"),
+    (["swarm", "init"], 2, "no command 'swarm' yet: ufs runs containers on this machine alone"),
     (["images", "--nope"], 2, "No such option"),
 ]
 
