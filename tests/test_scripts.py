@@ -45,9 +45,10 @@ def test_setup_names_what_it_cannot_install(tmp_path: Path) -> None:
     script.mkdir()
     shutil.copy(CHECKOUT / "script" / "setup", script)
     shutil.copy(CHECKOUT / "pyproject.toml", tmp_path)
-    tools = tmp_path / "bin"
+    shutil.copytree(CHECKOUT / "bin", tmp_path / "bin")
+    tools = tmp_path / "tools"
     tools.mkdir()
-    for name in ("bash", "sha256sum", "id", "env"):
+    for name in ("bash", "cat", "sha256sum", "id", "env"):
         (tools / name).symlink_to(Path("/usr/bin") / name)
     (tools / "apt-get").symlink_to("/bin/false")
     (tools / "sudo").symlink_to("/bin/false")

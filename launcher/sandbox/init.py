@@ -7,6 +7,7 @@ import select
 import signal
 import socket
 import sys
+from importlib.machinery import BuiltinImporter, FrozenImporter
 
 import prctl
 
@@ -94,6 +95,8 @@ def _import_nothing_more() -> None:
     """After the change of root the places where Python looks for modules are the image's: what it has there would be
     run with more rights than the command gets. All that is needed is imported; built-in modules remain.
     """
+    # What else looks for modules (`site` by way of bin/ufs, other people's import hooks) goes, too.
+    sys.meta_path[:] = [BuiltinImporter, FrozenImporter]
     sys.path.clear()
     sys.path_hooks.clear()
     sys.path_importer_cache.clear()

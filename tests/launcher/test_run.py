@@ -65,6 +65,13 @@ def test_the_platform_is_checked(run: Runner) -> None:
     assert run.containers() == []
 
 
+def test_variables_for_python_reach_the_container_by_e_alone(run: Runner) -> None:
+    caller = {"PYTHONHOME": "/nonexistent", "PYTHONPATH": "/nonexistent"}
+    assert "PYTHON" not in run.out("IMAGE", "env", env=caller)
+    shown = run.out("-e", "PYTHONHOME", "-e", "PYTHONPATH=/x", "IMAGE", "env", env=caller)
+    assert {"PYTHONHOME=/nonexistent", "PYTHONPATH=/x"} <= set(shown.splitlines())
+
+
 def test_hostname_and_generated_files(run: Runner) -> None:
     script = "hostname; cat /etc/hostname; grep -c localhost /etc/hosts; tail -n1 /etc/hosts"
     assert run.out("--hostname", "box-1", "IMAGE", "sh", "-c", script) == "box-1\nbox-1\n2\n127.0.1.1\tbox-1\n"

@@ -18,17 +18,8 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PACKAGES = ("unionfs", "launcher")
-COMMANDS = {"ufs": "launcher.cli.main", "ufs-run": "launcher.cli.run", "ufs-mount": "unionfs.cli"}
+COMMANDS = ("ufs", "ufs-run", "ufs-mount")
 NOT_NEEDED = ("mypy*", "ruff*", "pip*", "*pytest*", "hypothesis*", "setuptools*", "pygments*", "__editable__*")
-
-WRAPPER = """\
-#!{python}
-import sys
-
-from {module} import main
-
-sys.exit(main())
-"""
 
 
 @dataclass(frozen=True)
@@ -58,13 +49,12 @@ def install(base: Path) -> Installed:
         dependencies = base / "dependencies"
         shutil.copytree(sysconfig.get_path("purelib"), dependencies, ignore=shutil.ignore_patterns(*NOT_NEEDED))
     (site / "dependencies.pth").write_text(f"{dependencies}\n")
-    for name, module in COMMANDS.items():
-        script = environment / "bin" / name
-        script.write_text(WRAPPER.format(python=python, module=module))
-        script.chmod(0o755)
-    shutil.copytree(CHECKOUT / "script", base / "script")
+    for name in COMMANDS:  # as pip does it
+        shutil.copy(CHECKOUT / "bin" / name, environment / "bin" / name)
+    for folder in ("script", "bin"):
+        shutil.copytree(CHECKOUT / folder, base / folder, symlinks=True)
     shutil.copyfile(CHECKOUT / "pyproject.toml", base / "pyproject.toml")
-    checksum = hashlib.sha256((base / "pyproject.toml").read_bytes()).hexdigest()
+    checksum = hashlib.sha256((base / "pyproject.toml").read_bytes() + (base / "bin/ufs").read_bytes()).hexdigest()
     (environment / "stamp-demo").write_text(f"{checksum} {base}\n")
     subprocess.run(["chmod", "-R", "a+rX", base], check=True)
     return Installed(base, environment / "bin", python)
