@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from tests.unionfs.compiled_image_support import Item, directory, hardlink, regular, symlink
 
 Key = tuple[str, ...]
-Tree = dict[Key, "Thing"]
+
+
+class Tree(dict[Key, "Thing"]):
+    """Whole paths. `replaced`: a directory took the place of something else, which umoci before 0.5 refuses."""
+
+    replaced = False
 
 
 @dataclass(eq=False)
@@ -51,7 +56,7 @@ class Op:
 
 def merged(layers: Iterable[Iterable[Op]]) -> Tree:
     """The tree that the layers make, without the root."""
-    tree: Tree = {}
+    tree = Tree()
     for layer in layers:
         own: set[Key] = set()
         for op in layer:
@@ -89,15 +94,18 @@ def resolve(tree: Tree, path: Key) -> Key:
 
 
 def _put(tree: Tree, own: set[Key], op: Op) -> None:
+    for length in range(1, len(op.path)):
+        _clear(tree, own, (*resolve(tree, op.path[: length - 1]), op.path[length - 1]))
     parent = resolve(tree, op.path[:-1])
     for length in range(1, len(parent) + 1):
         if tree.setdefault(parent[:length], Thing("dir", 0o755)).kind != "dir":
-            raise Refused
+            tree[parent[:length]] = Thing("dir", 0o755)
+            tree.replaced = True
     path = (*parent, op.path[-1])
     own.update(path[:length] for length in range(1, len(path) + 1))
     if op.verb == "link":
         linked = tree.get((*resolve(tree, op.target[:-1]), op.target[-1]))
-        if linked is None or linked.kind == "dir":
+        if linked is None or (linked.kind == "dir" and linked is not tree.get(path)):
             raise Refused
         new = linked
     elif op.verb == "symlink":
@@ -108,6 +116,21 @@ def _put(tree: Tree, own: set[Key], op: Op) -> None:
     if old is not None and not old.kind == new.kind == "dir":
         _remove(tree, path)
     tree[path] = new
+
+
+def _clear(tree: Tree, own: set[Key], path: Key) -> None:
+    """A symbolic link of a lower layer that leads to no directory becomes one."""
+    thing = tree.get(path)
+    if thing is None or thing.kind != "symlink" or path in own:
+        return
+    try:
+        target = resolve(tree, path)
+        leads = not target or (target in tree and tree[target].kind == "dir")
+    except Refused:
+        leads = False
+    if not leads:
+        tree[path] = Thing("dir", 0o755)
+        tree.replaced = True
 
 
 def _hide(tree: Tree, own: set[Key], path: Key, itself: bool) -> None:

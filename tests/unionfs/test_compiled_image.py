@@ -29,7 +29,7 @@ from tests.unionfs.compiled_image_support import (
 from unionfs.fuse import wire
 from unionfs.fuse.wire import Attr
 from unionfs.image.compiler import compile_image
-from unionfs.image.format import ROW_SIZE, BadIndex
+from unionfs.image.format import ROW_SIZE, VERSION, BadIndex
 from unionfs.image.tree import CompiledImage
 from unionfs.tree import Tree
 
@@ -306,7 +306,7 @@ def flip(path: Path, at: int) -> None:
         (lambda index, layer: index.write_bytes(b""), "not a compiled image"),
         (lambda index, layer: index.write_bytes(index.read_bytes()[:100]), "not a compiled image"),
         (lambda index, layer: flip(index, 0), "not a compiled image"),
-        (lambda index, layer: flip(index, 8), "format version 0"),
+        (lambda index, layer: flip(index, 8), f"format version {VERSION ^ 1}"),
         (lambda index, layer: flip(index, 16), "its sections|bytes long|lie outside"),
         (lambda index, layer: index.write_bytes(index.read_bytes()[:-8]), "its header says"),
         (lambda index, layer: index.write_bytes(index.read_bytes() + b"x"), "its header says"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tests.unionfs.compiled_image_support import (
     disk_snapshot,
     hardlink,
     image,
+    item,
     regular,
     rows,
     snapshot,
@@ -32,9 +34,9 @@ CASES: dict[str, tuple[list[list[Item]], str]] = {
     "above the root": ([[symlink("a/l", "../../../../../u"), regular("a/l/f")]], "a/ a/l u/ u/f"),
     "to the root": ([[symlink("a/l", "/"), regular("a/l/f")]], "a/ a/l f"),
     "to its own directory": ([[symlink("a/l", "."), regular("a/l/l/l/f")]], "a/ a/f a/l"),
-    "dangling": ([[symlink("l", "no/such")], [regular("l/d/f")]], "l no/ no/such/ no/such/d/ no/such/d/f"),
+    "dangling": ([[symlink("l", "no/such"), regular("l/d/f")]], "l no/ no/such/ no/such/d/ no/such/d/f"),
     "back from where a link led": (
-        [[directory("u/v/w"), symlink("x", "u/v/w"), symlink("l", "x/../y")], [regular("l/f")]],
+        [[directory("u/v/w"), symlink("x", "u/v/w"), symlink("l", "x/../y"), regular("l/f")]],
         "l u/ u/v/ u/v/w/ u/v/y/ u/v/y/f x",
     ),
     "back from nothing": ([[symlink("l", "no/../y"), regular("l/f")]], "l y/ y/f"),
@@ -100,14 +102,36 @@ CASES: dict[str, tuple[list[list[Item]], str]] = {
 }
 
 REFUSED: dict[str, list[list[Item]]] = {
-    "a loop": [[symlink("a", "b"), symlink("b", "a")], [regular("a/f")]],
+    "a loop": [[symlink("a", "b"), symlink("b", "a"), regular("a/f")]],
     "a whiteout below a loop": [[symlink("a", "a")], [regular("a/.wh.f")]],
-    "a link to a file": [[regular("f"), symlink("l", "f")], [regular("l/x")]],
-    "a file": [[regular("f")], [regular("f/x")]],
-    "a long component": [[symlink("l", "x" * 256)], [regular("l/x")]],
+    "a long component": [[symlink("l", "x" * 256), regular("l/x")]],
     "a hard link before its target": [[hardlink("b", "a"), regular("a")]],
     "a hard link to what a whiteout removed": [[regular("a")], [regular(".wh.a"), hardlink("b", "a")]],
 }
+
+REPLACED: dict[str, tuple[list[list[Item]], str]] = {
+    "a file": ([[regular("f", b"1"), regular("g")], [regular("f/d/x", b"2")]], "f/ f/d/ f/d/x g"),
+    "a file of the same layer": ([[regular("f"), regular("f/x")]], "f/ f/x"),
+    "a file below a directory": ([[regular("d/f")], [regular("d/f/x")], [regular("d/f/y")]], "d/ d/f/ d/f/x d/f/y"),
+    "a fifo": ([[item("p", tarfile.FIFOTYPE)], [directory("p/d")]], "p/ p/d/"),
+    "a file with another name": ([[regular("f"), hardlink("g", "f")], [regular("f/x")]], "f/ f/x g"),
+    "a file by a hard link": ([[regular("f"), regular("g")], [hardlink("f/x", "g")]], "f/ f/x g"),
+    "a dangling link": ([[symlink("l", "no/such")], [regular("l/d/x")]], "l/ l/d/ l/d/x"),
+    "a link to a file": ([[regular("f"), symlink("l", "f")], [regular("l/x")]], "f l/ l/x"),
+    "a link to below a file": ([[regular("f"), symlink("l", "f/d")], [regular("l/x")]], "f l/ l/x"),
+    "a link to a file of the same layer": ([[regular("f"), symlink("l", "f"), regular("l/x")]], "f/ f/x l"),
+    "a loop": ([[symlink("a", "b"), symlink("b", "a")], [regular("a/x"), regular("b/y")]], "a/ a/x a/y b"),
+    "a link with itself": ([[symlink("a", "a")], [regular("a/x")]], "a/ a/x"),
+    "a link with a long component": ([[symlink("l", "x" * 256)], [regular("l/x")]], "l/ l/x"),
+    "a dangling link behind a link": (
+        [[symlink("d/l", "no"), symlink("e", "d")], [regular("e/l/x")]],
+        "d/ d/l/ d/l/x e",
+    ),
+    "twice": ([[regular("f"), symlink("f2", "no")], [regular("f/x"), regular("f2/x"), regular("f/y")]],
+              "f/ f/x f/y f2/ f2/x"),
+    "then hidden": ([[regular("f")], [regular("f/x")], [regular(".wh.f"), regular("g")]], "g"),
+    "then hidden in the same layer": ([[regular("f")], [regular("f/x"), regular(".wh.f")]], "f/ f/x"),
+}  # fmt: skip
 
 
 def comparable(found: dict[bytes, Node]) -> dict[bytes, Node]:
@@ -115,6 +139,11 @@ def comparable(found: dict[bytes, Node]) -> dict[bytes, Node]:
     return {
         path: entry._replace(mtime=0) if stat.S_ISDIR(entry.mode) else entry for path, entry in found.items() if path
     }
+
+
+def listed(found: dict[bytes, Node]) -> str:
+    """The paths in one line, directories with a slash."""
+    return " ".join(sorted(path.decode() + "/" * stat.S_ISDIR(entry.mode) for path, entry in found.items()))
 
 
 @pytest.mark.only_root
@@ -126,7 +155,7 @@ def test_parents_behind_symlinks(tmp_path: Path, case: str) -> None:
     with image(tmp_path, *layers) as tree:
         ours = comparable(snapshot(tree))
         numbers = rows(tree)
-    assert " ".join(sorted(path.decode() + "/" * stat.S_ISDIR(node.mode) for path, node in ours.items())) == expected
+    assert listed(ours) == expected
     assert ours == comparable(disk_snapshot(root))
     with image(tmp_path, *layers) as tree:
         assert rows(tree) == numbers
@@ -139,3 +168,12 @@ def test_parents_that_are_refused(tmp_path: Path, case: str) -> None:
     assert unpack(tmp_path, layers)[1]
     with pytest.raises(LayerError), image(tmp_path, *layers):
         pass
+
+
+@pytest.mark.parametrize("case", REPLACED)
+def test_a_directory_takes_the_place_of_what_is_none(tmp_path: Path, case: str) -> None:
+    """As umoci 0.5 and podman do; umoci 0.4 refuses files and makes what a link to nothing names."""
+    layers, expected = REPLACED[case]
+    with image(tmp_path, *layers) as tree:
+        assert listed(comparable(snapshot(tree))) == expected
+        assert all(node.mode == stat.S_IFDIR | 0o755 for node in snapshot(tree).values() if stat.S_ISDIR(node.mode))

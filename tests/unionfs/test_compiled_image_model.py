@@ -39,7 +39,7 @@ def test_layers_agree_with_the_model(layers: list[list[Op]]) -> None:
         try:
             expected = merged(layers)
         except Refused:
-            with pytest.raises(LayerError, match=r"hard link to|is no directory|loop"), image(Path(folder), *archives):
+            with pytest.raises(LayerError, match=r"hard link to|loop"), image(Path(folder), *archives):
                 pass
             return
         with image(Path(folder), *archives) as tree:
@@ -71,6 +71,14 @@ def chosen(chance: random.Random) -> list[list[Op]]:
     )
 
 
+def replaces(layers: list[list[Op]]) -> bool:
+    """Whether umoci 0.4 would do otherwise: a directory takes the place of a file or of a link to nothing."""
+    try:
+        return merged(layers).replaced
+    except Refused:
+        return False
+
+
 def without_times(found: dict[bytes, Node]) -> dict[bytes, Node]:
     """Implied directories have the time of unpacking; other times are the same for all members here."""
     return {path: entry._replace(mtime=0) for path, entry in found.items() if path}
@@ -79,10 +87,15 @@ def without_times(found: dict[bytes, Node]) -> dict[bytes, Node]:
 @pytest.mark.only_root
 def test_random_layers_are_what_umoci_unpacks(tmp_path: Path) -> None:
     outcomes: Counter[str] = Counter()
-    for seed in range(60):
-        archives = [[op.member() for op in layer] for layer in chosen(random.Random(seed))]
+    for seed in range(120):
+        layers = chosen(random.Random(seed))
+        archives = [[op.member() for op in layer] for layer in layers]
         scratch = tmp_path / str(seed)
         scratch.mkdir()
+        if replaces(layers):
+            with image(scratch, *archives):
+                outcomes["replaced"] += 1
+            continue
         root, refusal = unpack(scratch, archives)
         if refusal:
             with pytest.raises(LayerError), image(scratch, *archives):
@@ -92,4 +105,5 @@ def test_random_layers_are_what_umoci_unpacks(tmp_path: Path) -> None:
         with image(scratch, *archives) as tree:
             assert without_times(snapshot(tree)) == without_times(disk_snapshot(root)), seed
         outcomes["taken"] += 1
-    assert min(outcomes["refused"], outcomes["taken"]) > 10
+    assert outcomes["taken"] > 20
+    assert outcomes["refused"] > 2

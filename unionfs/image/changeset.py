@@ -47,7 +47,7 @@ class Changeset:
 
     def _add(self, member: Member) -> None:
         head, _, name = member.name.rpartition(b"/")
-        if name in _UNUSUAL or b".wh." in member.name or member.name.startswith(b"/"):
+        if name in _UNUSUAL or b".wh." in member.name:
             path = _components(member.name)
             if not path:
                 self._describe_root(member)
@@ -72,22 +72,25 @@ class Changeset:
                 self._describe(old, inode)
                 return
         else:
-            inode = self._target(member)
+            inode = self._target(member, old)
             self._linked.add((directory, name))
         names[name] = inode
         if old in children or old in targets or inode in targets:
             self._parent = None  # the way to it may have led through here
 
-    def _target(self, member: Member) -> int:
-        """The inode that a hard link member names. Its own last component is not followed (linkat(2))."""
-        path = _components(member.link.lstrip(b"/"))
+    def _target(self, member: Member, old: int) -> int:
+        """The inode that a hard link member names. Its own last component is not followed (linkat(2)).
+
+        `old` is what has the member's name: a link with itself changes nothing, whatever that is.
+        """
+        path = _components(member.link)
         inode = self._root
         if path:
             name = path.pop()
             inode = self._children.get(self._walk(path).inode, {}).get(name, 0)
         if not inode:
             raise WalkError(f"hard link to nothing: {show(member.link)}")
-        if inode in self._children:
+        if inode in self._children and inode != old:
             raise WalkError(f"hard link to the directory {show(member.link)}")
         return inode
 
@@ -144,28 +147,56 @@ class Changeset:
             todo += self._children[directory].values()
 
     def _directory(self, path: Path) -> int:
-        """The directory at `path`, what is missing of it made."""
-        walk = self._walk(path)
+        """The directory at `path`. What is missing of it is made, and takes the place of what is no directory."""
+        try:
+            walk = self._walk(path)
+            whole = walk.inode in self._children
+        except WalkError:
+            whole = False
+        if not whole:
+            walk = self._cleared_way(path)
         for depth, inode in enumerate(walk.inodes):
-            if not inode:
+            if inode not in self._children:
                 made = walk.inodes[depth] = self._inodes.add_directory()
                 self._children[walk.inodes[depth - 1]][walk.names[depth]] = made
-            elif inode not in self._children:
-                raise WalkError(f"{show(b'/'.join(walk.names[1 : depth + 1]))} is no directory")
         self._touched.update(walk.inodes)
         return walk.inode
+
+    def _cleared_way(self, path: Path) -> Walk:
+        """The way along `path`, on which a symbolic link of a lower layer that leads to no directory becomes one.
+
+        Engines that keep a directory for each layer, as podman does, put one in its place. A link of this layer is
+        followed, and what it names is made (umoci).
+        """
+        walk = self._walk([])
+        for name in path:
+            directory = walk.inode
+            inode = self._children.get(directory, {}).get(name, 0)
+            if inode in self._inodes.targets and not self._own(directory, name, inode):
+                try:
+                    leads = walk.copy().follow([name]).inode in self._children
+                except WalkError:
+                    leads = False
+                if not leads:
+                    self._children[directory][name] = self._inodes.add_directory()
+            walk.follow([name])
+        return walk
 
     def _walk(self, path: Path) -> Walk:
         return Walk(self._inodes, self._root, path)
 
 
 def _components(path: bytes) -> Path:
-    """The parts of a member's or a hard link target's name."""
-    if path.startswith(b"/") and path.strip(b"/"):
-        raise WalkError("an absolute name")
-    parts = split(path)
-    if b".." in parts:
-        raise WalkError('".." in a name')
+    """The parts of a member's or a hard link target's name, cleaned below the root without a look at the tree.
+
+    As filepath.Clean of Go: ``a/../b`` is ``b`` whatever ``a`` is, ``/b`` and ``../b`` are ``b``, too.
+    """
+    parts: Path = []
+    for part in split(path):
+        if part != b"..":
+            parts.append(part)
+        elif parts:
+            parts.pop()
     if any(len(part) > 255 for part in parts):
         raise WalkError("a component of more than 255 bytes")
     return parts

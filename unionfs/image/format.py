@@ -12,7 +12,7 @@ from typing import NamedTuple
 from unionfs.fuse import wire
 
 MAGIC = b"ufsindex"
-VERSION = 1
+VERSION = 2
 
 ROW_TAIL = struct.Struct("<QQIIIIII")
 """What follows the ``struct fuse_attr`` in a row: the fields of `Place`."""

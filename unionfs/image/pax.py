@@ -7,11 +7,13 @@ from collections.abc import Iterator
 
 from unionfs.image.errors import show
 
-_XATTR = b"SCHILY.xattr."
+XATTR = b"SCHILY.xattr."
+"""What the names of records with extended attributes begin with."""
 MAX_HEADER = 1 << 20
 """Bytes of one extended header. A kernel xattr value has at most 64 KiB; more than this is an attack."""
 
-_TIME = re.compile(rb"(-?)(\d{1,17})(?:\.(\d*))?")
+_INTEGER = re.compile(rb"[+-]?[0-9]{1,20}")
+_TIME = re.compile(rb"([+-]?)(\d{1,17})(?:\.(\d*))?")
 _TIME_LIMIT = 1 << 55  # seconds; beyond any file system, far from overflowing 64 bits
 
 
@@ -39,6 +41,13 @@ def decimal(value: bytes, what: str) -> int:
     return int(value)
 
 
+def integer(value: bytes, what: str) -> int:
+    """A number of an extended header that may be negative."""
+    if _INTEGER.fullmatch(value) is None:
+        raise ValueError(f"{what} {value[:40]!r} is not a number")
+    return int(value)
+
+
 def timestamp(value: bytes) -> tuple[int, int]:
     """(seconds, nanoseconds) of a decimal number; nanoseconds count upwards also before 1970."""
     match = _TIME.fullmatch(value)
@@ -46,7 +55,7 @@ def timestamp(value: bytes) -> tuple[int, int]:
         raise ValueError(f"time {value[:40]!r} is not a number")
     sign, whole, fraction = match.groups()
     seconds, nanoseconds = int(whole), int((fraction or b"0")[:9].ljust(9, b"0"))
-    if sign:
+    if sign == b"-":
         seconds, nanoseconds = (-seconds - 1, 10**9 - nanoseconds) if nanoseconds else (-seconds, 0)
     return check_time(seconds), nanoseconds
 
@@ -62,8 +71,8 @@ def xattrs(values: dict[bytes, bytes]) -> dict[bytes, bytes] | None:
     """The extended attributes of a member, by name, or None. Limits are the kernel's (linux/limits.h)."""
     found = {}
     for key, value in values.items():
-        if key.startswith(_XATTR):
-            name = key[len(_XATTR) :]
+        if key.startswith(XATTR):
+            name = key[len(XATTR) :]
             if not 0 < len(name) < 256 or b"\0" in name:
                 raise ValueError(f"malformed extended attribute name {show(name)}")
             if len(value) > 65536:

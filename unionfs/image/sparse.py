@@ -34,8 +34,9 @@ def old(block: bytes, read: ReadBlock, data: int, stored: int) -> tuple[int, int
     while True:
         for at in range(0, len(fields), 12):
             field = fields[at : at + 12]
-            if field.strip(b"\0"):  # an unused entry is all zeros
-                numbers.append(size_of(field))
+            if not at % 24 and not field[0]:
+                break  # unused, and so are all that follow in this block
+            numbers.append(size_of(field))
         if not more:
             return size, data, _extents(_pairs(numbers), size, data, stored)
         if len(numbers) > 2 * MAX_EXTENTS:

@@ -27,12 +27,24 @@ class Walk:
     way may also be no directory, with nothing below it: the caller decides what that means.
     """
 
-    __slots__ = ("inodes", "names")
+    __slots__ = ("_links", "_tree", "inodes", "names")
 
     def __init__(self, inodes: Inodes, root: int, path: Path) -> None:
         self.inodes = [root]
         self.names = [b""]
-        links = 0
+        self._tree = inodes
+        self._links = 0
+        self.follow(path)
+
+    def copy(self) -> Walk:
+        """Another one that is as far."""
+        made = Walk(self._tree, self.inodes[0], [])
+        made.inodes[1:], made.names[1:], made._links = self.inodes[1:], self.names[1:], self._links
+        return made
+
+    def follow(self, path: Path) -> Walk:
+        """Go on along `path`; WalkError for a loop of symbolic links. Returns itself."""
+        children, targets = self._tree.children, self._tree.targets
         todo = path[::-1]
         while todo:
             name = todo.pop()
@@ -41,18 +53,19 @@ class Walk:
                     self.inodes.pop()
                     self.names.pop()
                 continue
-            inode = inodes.children.get(self.inodes[-1], _NOTHING).get(name, 0)
-            target = inodes.targets.get(inode)
+            inode = children.get(self.inodes[-1], _NOTHING).get(name, 0)
+            target = targets.get(inode)
             if target is None:
                 self.inodes.append(inode)
                 self.names.append(name)
                 continue
-            links += 1
-            if links > MAX_LINKS:
+            self._links += 1
+            if self._links > MAX_LINKS:
                 raise WalkError(f"more than {MAX_LINKS} symbolic links on the way, or a loop of them")
             if target.startswith(b"/"):
                 del self.inodes[1:], self.names[1:]
             todo += reversed(_parts_of_target(target))
+        return self
 
     @property
     def inode(self) -> int:
