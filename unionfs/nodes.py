@@ -25,7 +25,9 @@ class Node:
     or for data) of a file that has no name any more; or `lower` is set, and the content is still the tree's.
     """
 
-    __slots__ = ("bare", "fd", "id", "ino", "inode", "left", "lookups", "lower", "others", "override", "where")
+    __slots__ = (
+        "asked", "bare", "fd", "id", "ino", "inode", "left", "lookups", "lower", "others", "override", "row", "where",
+    )  # fmt: skip
 
     def __init__(self, id: int, ino: int, where: tuple[Directory, bytes] | None) -> None:
         self.id = id
@@ -39,6 +41,8 @@ class Node:
         self.bare = False  # known to have no security.capability, which the kernel asks for all the time
         self.override: Override | None = None  # shown instead of what the inode of the upper says
         self.left = -1  # hard-linked files of the tree: names not taken over yet; -1: has no record in origins/
+        self.row = 0  # the same: the tree's node, where it is known
+        self.asked = 0  # the same: how many names of that were known when they were taken over last
 
     @property
     def removed(self) -> bool:

@@ -154,6 +154,9 @@ class Core:
             node.left = self.links.left(ino)
             self.linked[ino] = node
             self.note_inode(node, os.fstat(node.fd).st_ino)
+        if not node.row:
+            node.row = row
+            self.tree.remember(row)  # and so the names that lead to it
         return node
 
     def known_child(self, parent: int, name: bytes) -> tuple[int, Node | None]:
@@ -267,6 +270,7 @@ class Core:
         if recorded:
             assert self.links is not None
             node.left = self.links.left(recorded)
+            node.row = node.id if usable else 0
             self.linked[recorded] = node
         return node
 

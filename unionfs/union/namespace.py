@@ -11,7 +11,7 @@ from unionfs.fuse import wire
 from unionfs.nodes import WHITEOUT, Directory, Node
 from unionfs.override import Override
 from unionfs.union.core import check_new_name, error
-from unionfs.union.promote import Promotion
+from unionfs.union.hardlinks import HardLinks
 from unionfs.upper import Make
 
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -29,7 +29,7 @@ class Vacancy:
         self.in_tree = over_mark and not directory.is_extra(name)
 
 
-class Namespace(Promotion):
+class Namespace(HardLinks):
     """Changes of names."""
 
     def vacancy(self, parent: int, name: bytes) -> Vacancy:
@@ -200,7 +200,7 @@ class Namespace(Promotion):
 
     def link(self, id: int, parent: int, name: bytes) -> bytes:
         """A further name for a file."""
-        node = self.promote(id)
+        node = self.changing(id)
         place = self.vacancy(parent, name)
         upper = self.upper
         path, follow = upper.path(node)
@@ -219,32 +219,18 @@ class Namespace(Promotion):
         node.lookups += 1
         return self.valid.entry(node.id, self.pack(node, status))
 
-    def materialise(self, parent: int, name: bytes, id: int) -> Node:
-        """The promoted node with this very name in the upper, which a hard-linked file may not have yet."""
-        node = self.promote(id)
-        directory = self.promote_directory(parent)
-        if self.names(directory).get(name) is None:
-            assert self.links is not None
-            path, follow = self.upper.path(node)
-            with self.links.take_over(node, self.upper.stat(node).st_nlink):
-                os.link(path, name, dst_dir_fd=self.upper.directory(directory), follow_symlinks=follow)
-            directory.set(name, node.id, in_tree=True)
-            node.add_name(directory, name)
-        return node
-
     # Removing.
 
     def unlink(self, parent: int, name: bytes) -> None:
         """Remove a name of anything but a directory."""
         id, node = self.known_child(parent, name)
-        if node is None and wire.Attr.unpack(self.tree.attr(id)).nlink > 1:
-            node = self.promote(id)  # The count of the other names has to be kept somewhere.
+        if node is not None or wire.Attr.unpack(self.tree.attr(id)).nlink > 1:
+            node = self.materialise(parent, name, id)  # The count of the other names has to be kept somewhere.
         directory = self.promote_directory(parent)
         if node is None:
             self._hide(directory, name)
             self.name_gone(id, node, directory, name)
             return
-        self.materialise(parent, name, id)
         self.keep(node, directory, name)
         self.recheck(directory, name)
         if directory.is_extra(name):

@@ -11,28 +11,18 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Mapping
 
-from unionfs import copying, override
+from unionfs import copying
 from unionfs.fuse import wire
 from unionfs.nodes import Directory, Node
 from unionfs.override import Override
-from unionfs.tidying import tidying
 from unionfs.tree import ROOT
-from unionfs.union.attributes import Attributes, override_of
+from unionfs.union.attributes import override_of
 from unionfs.union.core import error
-from unionfs.upper import NO_XATTR, ORIGIN
+from unionfs.union.dressing import Dressing
 
 COPY_INLINE = 1 << 20
 """Up to so many bytes a file is copied at once: less work than handing it to another thread."""
-
-_PRIVATE_XATTRS = (b"trusted.", b"security.selinux", b"security.ima", b"security.evm")
-"""What a server without privileges on the host cannot copy, and no process of its mount could have set: not worth a
-word."""
-
-_REFUSED = (*NO_XATTR, errno.EINVAL, errno.E2BIG, errno.ERANGE)
-"""Answers to an xattr that this file system does not have (btrfs.*, ACLs), has no such value of (EINVAL: a property, or
-an ACL with ids that are not mapped), or has no room for (E2BIG, ERANGE). ENOSPC may be a full disk, and is an error."""
 
 
 class Busy(Exception):
@@ -46,11 +36,20 @@ class Busy(Exception):
 class Job:
     """The copy of one file. `work` may run in any thread, once; `finish` only in the owner's, after it."""
 
-    def __init__(self, union: Promotion, id: int, temporary: bytes, fd: int, runs: list[tuple[int, int, int]]) -> None:
+    def __init__(
+        self,
+        union: Promotion,
+        id: int,
+        temporary: bytes,
+        fd: int,
+        runs: list[tuple[int, int, int]],
+        at: tuple[int, bytes] | None,
+    ) -> None:
         self._union = union
         self.id = id
         self.temporary = temporary
         self.fd = fd
+        self.at = at
         self.runs = runs  # (descriptor owned here or -1, offset, length)
         self.started = False
         self.error: OSError | None = None
@@ -96,18 +95,19 @@ def copy_runs(runs: list[tuple[int, int, int]], target: int) -> None:
     os.ftruncate(target, position)
 
 
-class Promotion(Attributes):
+class Promotion(Dressing):
     """The read side with promotion."""
-
-    _left_out = False  # whether it was said that the upper refuses some xattr
 
     def is_lower(self, id: int) -> bool:
         """Whether the tree answers for a node: it has no file or directory in the upper."""
         node = self.nodes.get(id)
         return node is None or node.lower
 
-    def promote(self, id: int, keep: int | None = None) -> Node:
-        """The node in the upper, promoted if it was not. `keep`: only so many bytes of its data matter."""
+    def promote(self, id: int, keep: int | None = None, at: tuple[int, bytes] | None = None) -> Node:
+        """The node in the upper, promoted if it was not. `keep`: only so many bytes of its data matter.
+
+        `at`: by which of its names in the tree, where there are several.
+        """
         if not self.is_lower(id):
             return self.nodes[id]
         attr = wire.Attr.unpack(self.tree.attr(id))
@@ -115,8 +115,8 @@ class Promotion(Attributes):
             return self.promote_directory(id)
         size = attr.size if keep is None else min(keep, attr.size)
         if not stat.S_ISREG(attr.mode):
-            return self._promote_special(id, attr)
-        return self._promote_file(id, attr, size)
+            return self._promote_special(id, attr, at)
+        return self._promote_file(id, attr, size, at)
 
     def promote_directory(self, id: int) -> Directory:
         """The directory in the upper, with all above it."""
@@ -136,11 +136,11 @@ class Promotion(Attributes):
 
     def _make_directory(self, parent: Directory, name: bytes, id: int) -> Directory:
         attr = wire.Attr.unpack(self.tree.attr(id))
-        kept = self._kept(attr)
+        kept = self.kept(attr)
         temporary = self.upper.temporary()
         try:
             os.mkdir(temporary, 0o700, dir_fd=self.upper.work)
-            self._dress(temporary, attr, self.tree.xattrs(id), kept)
+            self.dress(temporary, attr, self.tree.xattrs(id), kept)
             self._publish(temporary, parent, name)
         except BaseException:
             self.upper.discard_if_there(temporary)
@@ -153,7 +153,7 @@ class Promotion(Attributes):
         parent.set(name, id, in_tree=True)
         return directory
 
-    def _promote_file(self, id: int, attr: wire.Attr, size: int) -> Node:
+    def _promote_file(self, id: int, attr: wire.Attr, size: int, at: tuple[int, bytes] | None) -> Node:
         running = self.jobs.get(id)
         if running is not None:
             raise Busy(running)
@@ -164,8 +164,8 @@ class Promotion(Attributes):
         try:
             if size <= COPY_INLINE:
                 copy_runs(runs, fd)
-                return self._complete(id, attr, temporary, fd)
-            job = self.jobs[id] = Job(self, id, temporary, fd, _own(runs))
+                return self._complete(id, attr, temporary, fd, at)
+            job = self.jobs[id] = Job(self, id, temporary, fd, _own(runs), at)
         except BaseException:
             os.close(fd)
             self.upper.discard_if_there(temporary)
@@ -179,7 +179,7 @@ class Promotion(Attributes):
             if job.error is not None:
                 raise job.error
             attr = wire.Attr.unpack(self.tree.attr(job.id))
-            self.insist(lambda: self._complete(job.id, attr, job.temporary, job.fd))
+            self.insist(lambda: self._complete(job.id, attr, job.temporary, job.fd, job.at))
         except BaseException:
             os.close(job.fd)
             self.upper.discard_if_there(job.temporary)
@@ -196,16 +196,16 @@ class Promotion(Attributes):
             position += length
         return runs
 
-    def _complete(self, id: int, attr: wire.Attr, temporary: bytes, fd: int) -> Node:
+    def _complete(self, id: int, attr: wire.Attr, temporary: bytes, fd: int, at: tuple[int, bytes] | None) -> Node:
         """Owner, marks and times of a copied file, then its place. Owns `fd` when it returns."""
-        place = self._place(id)
+        place = self._place(id, at)
         status = os.fstat(fd)
         if status.st_size < attr.size:  # cut before it shows, so its time has to show that, too
             seconds, nanoseconds = divmod(status.st_mtime_ns, 10**9)
             attr = attr._replace(mtime=seconds, mtimensec=nanoseconds)
         mark = b"%d" % attr.ino if attr.nlink == 1 else None
-        kept = self._kept(attr)
-        marked = self._dress(temporary, attr, self.tree.xattrs(id), kept, fd=fd, origin=mark)
+        kept = self.kept(attr)
+        marked = self.dress(temporary, attr, self.tree.xattrs(id), kept, fd=fd, origin=mark)
         if place is None:
             os.unlink(temporary, dir_fd=self.upper.work)
             node = Node(id, attr.ino, None)
@@ -216,14 +216,14 @@ class Promotion(Attributes):
         self.upper.keep_file(node, fd)
         return node
 
-    def _promote_special(self, id: int, attr: wire.Attr) -> Node:
+    def _promote_special(self, id: int, attr: wire.Attr, at: tuple[int, bytes] | None) -> Node:
         """Symbolic links, fifos, sockets and devices."""
         temporary = self.upper.temporary()
         work = self.upper.work
         kept = self._make_special(id, attr, temporary)
         try:
-            self._dress(temporary, attr, self.tree.xattrs(id), kept)
-            place = self._place(id)
+            self.dress(temporary, attr, self.tree.xattrs(id), kept)
+            place = self._place(id, at)
             if place is not None:
                 return self._settle_file(id, attr, kept, temporary, place, recorded=True)
             node = Node(id, attr.ino, None)
@@ -240,7 +240,7 @@ class Promotion(Attributes):
         work = self.upper.work
         if stat.S_ISLNK(attr.mode):
             self.make_symlink(work, temporary, self.tree.readlink(id))
-            return self._kept(attr)
+            return self.kept(attr)
         rdev = os.makedev(*wire.decode_rdev(attr.rdev))
         try:
             self.make_special(work, temporary, stat.S_IFMT(attr.mode) | 0o600, rdev)
@@ -248,16 +248,8 @@ class Promotion(Attributes):
             if failure.errno != errno.EPERM:  # a device, which only real root may make (mknod(2))
                 raise
             self.make_stand_in(work, temporary)
-            return override_of(attr, self._stored_owner(attr))
-        return self._kept(attr)
-
-    def _stored_owner(self, attr: wire.Attr) -> tuple[int, int] | None:
-        return self.owners.store_copied(attr.uid, attr.gid)
-
-    def _kept(self, attr: wire.Attr) -> Override | None:
-        """The override that a node of the tree needs in the upper."""
-        rdev = os.makedev(*wire.decode_rdev(attr.rdev))
-        return self.override_for(attr.mode, self._stored_owner(attr), rdev)
+            return override_of(attr, self.stored_owner(attr))
+        return self.kept(attr)
 
     def _settle_file(
         self,
@@ -285,6 +277,7 @@ class Promotion(Attributes):
         """A node got a record in origins/: its other names have to find it from now on."""
         assert self.links is not None
         node.left = self.links.left(node.ino)
+        node.row = node.id
         self.linked[node.ino] = node
         self.note_inode(node, self.upper.stat(node).st_ino)
         if self.tree.stable:
@@ -298,16 +291,16 @@ class Promotion(Attributes):
         node.override = kept
         self.nodes[node.id] = node
 
-    def _place(self, id: int) -> tuple[Directory, bytes] | None:
-        """A name by which the node shows, its directory promoted; None if it was removed."""
+    def _place(self, id: int, at: tuple[int, bytes] | None) -> tuple[Directory, bytes] | None:
+        """A name by which the node shows, `at` if it is one, its directory promoted; None if it was removed."""
         if id in self.nodes:
             return None
-        for parent, name in self.tree.names(id):
-            if self._shows(parent, name):
+        for parent, name in [at, *self.tree.names(id)] if at else self.tree.names(id):
+            if self.shows(parent, name):
                 return self.promote_directory(parent), name
         return None
 
-    def _shows(self, parent: int, name: bytes) -> bool:
+    def shows(self, parent: int, name: bytes) -> bool:
         """Whether a name of the tree is still what the mount shows there."""
         while True:
             directory = self.nodes.get(parent)
@@ -319,73 +312,9 @@ class Promotion(Attributes):
             parent, name = self.tree.names(parent)[0]
 
     def _publish(self, temporary: bytes, directory: Directory, name: bytes) -> None:
-        """Move into place. Promotion changes nothing that shows, so the directory's times stay as they were."""
-        upper = self.upper
-        where = b"/proc/self/fd/%d" % upper.directory(directory)
-        before = os.stat(where)
-        upper.publish(temporary, directory, name, over_mark=False)
-        with tidying("setting the times of a directory back"):
-            os.utime(where, ns=(before.st_atime_ns, before.st_mtime_ns))
-
-    def _dress(
-        self,
-        temporary: bytes,
-        attr: wire.Attr,
-        xattrs: Mapping[bytes, bytes],
-        kept: Override | None,
-        fd: int = -1,
-        origin: bytes | None = None,
-    ) -> bool:
-        """Give a temporary the attributes of a node of the tree; says whether it could be marked with `origin`."""
-        work = self.upper.work
-        path = b"/proc/self/fd/%d/%s" % (work, temporary)
-        self.upper.open_up_at(work, temporary)  # it may have its mode already: a try before was refused
-        if kept is not None:
-            override.write(path, kept)
-        else:
-            owner = self._stored_owner(attr)
-            if owner is not None and owner != (os.geteuid(), os.getegid()):
-                os.chown(temporary, *owner, dir_fd=work, follow_symlinks=False)
-        for name, value in xattrs.items():
-            self._copy_xattr(path, override.stored_xattr(name) if self.upper.overrides else name, value)
-        marked = origin is not None and self._mark_origin(fd, origin)
-        if not stat.S_ISLNK(attr.mode):  # after the xattrs: a mode without "w" shuts the server out, too (xattr(7))
-            os.chmod(path, self.host_mode(attr.mode))
-        times = attr.atime * 10**9 + attr.atimensec, attr.mtime * 10**9 + attr.mtimensec
-        os.utime(path, ns=times, follow_symlinks=False)
-        return marked
-
-    @staticmethod
-    def _mark_origin(fd: int, origin: bytes) -> bool:
-        try:
-            os.setxattr(fd, ORIGIN, origin)
-        except OSError as failure:
-            # No room for xattrs (ENOSPC of ext4's block) counts as none: a record in origins/ serves instead.
-            if failure.errno not in (*NO_XATTR, errno.ENOSPC):
-                raise
-            return False
-        return True
-
-    def _copy_xattr(self, path: bytes, name: bytes, value: bytes) -> None:
-        """What the upper refuses is left out, as cp(1) does with -a, and said for the first."""
-        try:
-            os.setxattr(path, name, value, follow_symlinks=False)
-        except OSError as failure:
-            if failure.errno not in _REFUSED:
-                raise
-            if not self._left_out and not name.startswith(_PRIVATE_XATTRS):
-                self._left_out = True
-                _say_left_out(name, failure)
-
-
-def _say_left_out(name: bytes, failure: OSError) -> None:
-    import logging
-
-    logging.getLogger("unionfs").warning(
-        "the upper takes no xattr %s (%s): what is copied up goes without it and others like it",
-        os.fsdecode(name),
-        failure.strerror,
-    )
+        """Move into place, which changes nothing that shows."""
+        with self.upper.keeping_times(directory):
+            self.upper.publish(temporary, directory, name, over_mark=False)
 
 
 def _own(runs: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:

@@ -14,7 +14,7 @@ from unionfs.fuse.wire import Fattr
 from unionfs.nodes import Directory, Node
 from unionfs.union.attributes import ANY_GROUP
 from unionfs.union.core import error
-from unionfs.union.promote import Promotion
+from unionfs.union.hardlinks import HardLinks
 
 
 class SetAttr(NamedTuple):
@@ -46,15 +46,15 @@ class Later:
             os.close(self._fd)
 
 
-class Writing(Promotion):
+class Writing(HardLinks):
     """Changes of files that stay where they are."""
 
     def setattr(self, id: int, change: SetAttr) -> bytes | memoryview:
         """Change attributes; answers with all of them as they are then."""
         valid = change.valid
         size = change.size if valid & Fattr.SIZE else None
-        cut = size is not None and self.is_lower(id) and size < wire.Attr.unpack(self.tree.attr(id)).size
-        node = self.promote(id, keep=size)
+        cut = size is not None and self.is_lower(id) and self._may_cut(id, size)
+        node = self.changing(id, keep=size if cut else None)
         if size is not None and not cut:  # a promotion that cuts has done it
             os.ftruncate(self.upper.file(node), size)
         if valid & Fattr.KILL_SUIDGID:
@@ -73,6 +73,11 @@ class Writing(Promotion):
             self.note_directory(node, status)
         return self.pack(node, status)
 
+    def _may_cut(self, id: int, size: int) -> bool:
+        """Whether a file of the tree may be promoted cut already: not where another name of it may be refused then."""
+        attr = wire.Attr.unpack(self.tree.attr(id))
+        return size < attr.size and attr.nlink == 1
+
     def _times(self, node: Node, change: SetAttr) -> tuple[int, int]:
         if change.valid & Fattr.ATIME and change.valid & Fattr.MTIME:
             return change.atime, change.mtime
@@ -88,7 +93,7 @@ class Writing(Promotion):
 
         `kill_setid` here and below: the group of a caller who may not keep set-id bits.
         """
-        node = self.promote(id)
+        node = self.changing(id)
         if kill_setid is not None:
             self.clear_setid(node, kill_setid)
         fd = self.upper.file(node)
@@ -99,7 +104,7 @@ class Writing(Promotion):
 
     def fallocate(self, id: int, mode: int, offset: int, length: int, kill_setid: int | None = None) -> None:
         """fallocate(2) in all modes that the upper's file system has."""
-        node = self.promote(id)
+        node = self.changing(id)
         if kill_setid is not None:
             self.clear_setid(node, kill_setid)
         syscalls.fallocate(self.upper.file(node), mode, offset, length)
@@ -114,7 +119,7 @@ class Writing(Promotion):
         kill_setid: int | None = None,
     ) -> int:
         """copy_file_range(2) between two files of the mount; answers with how much was copied."""
-        node = self.promote(target)
+        node = self.changing(target)
         if kill_setid is not None:
             self.clear_setid(node, kill_setid)
         run = self.locate(source, source_offset, length)

@@ -10,13 +10,13 @@ from functools import cache
 from unionfs import acl, override, ownership, whiteout
 from unionfs.nodes import Directory, Node
 from unionfs.union.core import error
-from unionfs.union.promote import Promotion
+from unionfs.union.hardlinks import HardLinks
 
 _CAP_SYS_ADMIN = 21
 _CAPABILITY = b"security.capability"
 
 
-class Xattrs(Promotion):
+class Xattrs(HardLinks):
     """getxattr(2) and its family."""
 
     def getxattr(self, id: int, name: bytes) -> bytes:
@@ -64,7 +64,7 @@ class Xattrs(Promotion):
             if self.upper.overrides:
                 raise error(errno.EOPNOTSUPP)  # it would have to agree with the mode on the host
             value = acl.stored(value, self.owners)
-        node = self.promote(id)
+        node = self.changing(id)
         target, follow = self.upper.target(node)
         node.bare = node.bare and name != _CAPABILITY
         os.setxattr(target, self._stored(name), value, flags, follow_symlinks=follow)
@@ -77,7 +77,7 @@ class Xattrs(Promotion):
         self._refuse_marks(name)
         if id not in self.nodes and name not in self.tree.xattrs(id):
             raise error(errno.ENODATA)
-        node = self.promote(id)
+        node = self.changing(id)
         target, follow = self.upper.target(node)
         os.removexattr(target, self._stored(name), follow_symlinks=follow)
         self._acl_changed(node, name)

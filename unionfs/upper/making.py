@@ -53,6 +53,15 @@ class Making(Finding):
         if over_mark:
             self.reveal_file(place, name)
 
+    @contextlib.contextmanager
+    def keeping_times(self, directory: Directory) -> Iterator[None]:
+        """Inside, a name comes into a directory that showed there before, so the directory's times stay."""
+        before = os.stat(b"/proc/self/fd/%d" % self.directory(directory))
+        yield
+        with tidying("setting the times of a directory back"):
+            where = b"/proc/self/fd/%d" % self.directory(directory)
+            os.utime(where, ns=(before.st_atime_ns, before.st_mtime_ns))
+
     def reveal_file(self, place: int, name: bytes) -> None:
         """Remove ``.wh.NAME`` where NAME has taken its place and counts already."""
         with tidying("removing the whiteout of a new name"):
