@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
+import trio
+
 from launcher.errors import UfsError
 from launcher.registry.challenge import Challenge
 from launcher.registry.credentials import Credentials
@@ -31,6 +33,7 @@ class Authorization:
         self._credentials = credentials
         self._scopes = list(scopes)
         self._fetch = fetch
+        self._one_at_a_time = trio.Lock()
         self.header = ""
 
     @property
@@ -38,17 +41,19 @@ class Authorization:
         """Whether somebody has logged in."""
         return self._credentials is not None
 
-    async def answer(self, asked: Sequence[Challenge], endpoint: Endpoint) -> bool:
-        """Prepare `header` for what is asked; False where nothing is known that would do, or it was sent before."""
-        for challenge in asked:
-            if challenge.scheme == "bearer" and challenge.parameters.get("realm"):
-                before, self.header = self.header, ""
-                self.header = "Bearer " + await self._token(challenge.parameters, endpoint)
-                return self.header != before
-            if challenge.scheme == "basic" and self._credentials is not None and self._credentials.password:
-                before, self.header = self.header, self._credentials.basic
-                return self.header != before
-        return False
+    async def answer(self, asked: Sequence[Challenge], endpoint: Endpoint, sent: str) -> bool:
+        """Prepare `header` for what is asked of a request that came with `sent`; False where nothing else would do."""
+        async with self._one_at_a_time:
+            if self.header != sent:  # another request has been asked the same meanwhile
+                return True
+            for challenge in asked:
+                if challenge.scheme == "bearer" and challenge.parameters.get("realm"):
+                    self.header = "Bearer " + await self._token(challenge.parameters, endpoint)
+                    break
+                if challenge.scheme == "basic" and self._credentials is not None and self._credentials.password:
+                    self.header = self._credentials.basic
+                    break
+            return self.header != sent
 
     async def _token(self, parameters: Mapping[str, str], endpoint: Endpoint) -> str:
         """A token for all that this session wants, which spares a round trip for each."""

@@ -6,7 +6,7 @@ import email.utils
 import random
 import time
 
-ATTEMPTS = 6
+ATTEMPTS = 5
 """How often something is asked that brings nothing."""
 
 AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})

@@ -83,13 +83,16 @@ class Session:
         """The response to one request, its body not read yet. `path` may be a whole URL that the registry gave.
 
         `Refused` for a status that is not in `good`; with `again`, after having asked again where that may help.
+        Without it a connection that fails is the caller's business, as an httpx.TransportError.
         """
         patience = Patience()
         while True:
             try:
                 response = await self._authorised(method, path, headers or {}, content, blob)
             except httpx.TransportError as error:
-                delay = patience.delay() if again and _may_pass(error) else None
+                if not again:
+                    raise
+                delay = patience.delay() if _may_pass(error) else None
                 if delay is None:
                     raise unreachable(self.endpoint.host, error) from None
                 await trio.sleep(delay)
@@ -140,11 +143,12 @@ class Session:
     ) -> httpx.Response:
         await self._find_out()
         url = self._absolute(path)
+        sent = self._authorization.header
         response = await self._redirected(method, url, headers, content, blob)
         if response.status_code == HTTPStatus.UNAUTHORIZED:
             asked = challenge.parse(", ".join(response.headers.get_list("WWW-Authenticate")))
             await response.aclose()
-            if not await self._authorization.answer(asked, self.endpoint):
+            if not await self._authorization.answer(asked, self.endpoint, sent):
                 raise self._not_allowed()
             response = await self._redirected(method, url, headers, content, blob)
             if response.status_code == HTTPStatus.UNAUTHORIZED:

@@ -67,7 +67,7 @@ class _Upload:
         self._one = one
         self._fd = fd
         self._watcher = watcher
-        self._at = 0
+        self._at = 0  # so much of it the registry has
         self._location = self._next(begun)
         least = begun.headers.get("OCI-Chunk-Min-Length", "")
         self._chunk = max(CHUNK, int(least) if least.isascii() and least.isdigit() else 0)
@@ -116,10 +116,17 @@ class _Upload:
         self._watcher.advance(self._one.digest, len(data))
 
     async def _ask_where(self) -> None:
-        """After a failure: how much the registry has, and where to go on."""
-        async with self._session.ask("GET", self._location, good=(204,)) as response:
-            self._location = self._next(response)
+        """After a failure: how much the registry has, and where to go on; from 0 where it has lost track."""
+        async with self._session.ask("GET", self._location, good=(204, 404)) as response:
+            lost = response.status_code == 404
+            if not lost:
+                self._location = self._next(response)
             _, _, last = response.headers.get("Range", "0-0").rpartition("-")
+        if lost:
+            begun = await _begin(self._session, self._one, None)
+            assert begun is not None
+            self._location, self._at = self._next(begun), 0
+            return
         stands = int(last) + 1 if last.isascii() and last.isdigit() else 0
         # "0-0" is what registries say of nothing as well as of one byte; a byte sent again would be refused.
         self._at = 0 if stands == 1 else min(stands, self._one.size)
