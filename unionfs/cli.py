@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
-import stat
 import sys
 import textwrap
 
@@ -13,7 +11,7 @@ import click
 
 from unionfs import __version__
 from unionfs.commandline import OneLine
-from unionfs.options import IGNORED, OptionError, Options, parse
+from unionfs.options import IGNORED, OptionError, parse
 from unionfs.serve import ENGINES
 
 EPILOG = """\b
@@ -22,9 +20,20 @@ Options for -o, separated by commas:
   upperdir=U           directory that takes what changes; without it the mount is read-only
   workdir=W            an empty directory on the file system of U
   ro, rw               read-only although there is an upper, or not (default)
+  nosuid, nodev, noexec, nosymfollow, sync, dirsync, noatime, nodiratime, relatime, strictatime, lazytime
+                       as for every file system (mount(8)); also suid, dev, exec, symfollow, async, atime, diratime,
+                       norelatime, nostrictatime, nolazytime, defaults, user, users, owner, group
+  remount              change the flags above of the mount on TARGET (root)
+  fsname=X, subtype=Y  show X as the device and fuse.Y as the type (default: SOURCE or ufs, and fuse.ufs-mount)
+  private              what is mounted below TARGET later stays in this mount namespace
   allow_other          let other users use the mount (root: always)
   default_permissions  let the kernel check modes (with an upper: always)
-  volatile             fsync(2) and its like do nothing: what is written need not survive a crash of the machine
+  allow_root           let nobody but root use the mount (of root; others cannot let root in)
+  volatile, fsync=0, sync=0
+                       fsync(2) and its like do nothing: what is written need not survive a crash of the machine
+  noxattrs, noacl      no extended attributes (EOPNOTSUPP), or no ACLs
+  redirect_dir=off     rename no directories that a lower directory has a part in (EXDEV: mv copies); default: on
+  static_nlink         directories have one link
   writeback            let the kernel merge small writes; a full disk shows at close(2) then, not at write(2)
   timeout=SECONDS      show changes of the lower directories after so long (default: they do not change)
   squash_to_root       everything belongs to root
@@ -62,8 +71,8 @@ _IGNORED = textwrap.fill(", ".join(sorted(IGNORED)), 110, subsequent_indent="  "
 def main(options: tuple[str, ...], foreground: bool, debug: bool, engine: str, targets: tuple[str, ...]) -> None:
     """Mount a union of the directories named by -o on TARGET.
 
-    Returns once the mount answers; the server goes on in the background. SOURCE is accepted for mount(8) and
-    means nothing.
+    Returns once the mount answers; the server goes on in the background. SOURCE is what /proc/mounts and df(1)
+    show as the device.
     """
     if len(targets) > 2:
         raise click.UsageError("at most a source and a target can be named")
@@ -72,7 +81,14 @@ def main(options: tuple[str, ...], foreground: bool, debug: bool, engine: str, t
         parsed = parse(options)
         for name in parsed.unknown:
             print(f"ufs-mount: option {name!r} is not known and has no effect", file=sys.stderr)
-        _mount(parsed, targets[-1], engine, foreground or debug)
+        if parsed.remount:
+            from unionfs.fuse.remount import remount
+
+            remount(os.path.realpath(targets[-1]), parsed.flags)
+            return
+        from unionfs.mounting import mount
+
+        mount(parsed, targets[-1], engine, foreground or debug, source=targets[0] if len(targets) == 2 else "")
     except (OSError, OptionError) as error:
         print(f"ufs-mount: {describe(error)}", file=sys.stderr)
         sys.exit(1)
@@ -83,93 +99,3 @@ def describe(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{os.fsdecode(error.filename)}: {error.strerror}"
     return str(error)
-
-
-_HINTS = {
-    errno.ENOENT: "make it (mkdir -p), or correct its name",
-    errno.ENOTDIR: "name a directory instead",
-    errno.EACCES: "this user needs to read and enter it and to enter all above it (chmod, or another user)",
-    errno.ENOTCONN: "it is a mount whose server has ended: unmount it first (fusermount3 -u, or umount)",
-}
-"""By the errno of a directory that was named: what to do."""
-
-
-def _wrong(code: int, role: str, path: str) -> OSError:
-    """The error of a directory that was named, with its role and what to do."""
-    hint = _HINTS.get(code)
-    return OSError(code, f"{os.strerror(code)} ({role})" + (f"; {hint}" if hint else ""), path)
-
-
-def _check(role: str, path: str) -> None:
-    """Raise `OSError` with the role in its text unless `path` is a directory that may be entered, an upper's also read.
-
-    A lower directory that may be entered but not listed is one whose names are found all the same.
-    """
-    access = os.O_PATH if role == "lowerdir" else os.O_RDONLY
-    try:
-        os.close(os.open(os.path.join(path, "."), access | os.O_DIRECTORY | os.O_CLOEXEC))
-    except OSError as error:
-        raise _wrong(error.errno or 0, role, path) from None
-    if role == "workdir" and not os.access(path, os.W_OK):
-        raise OSError(errno.EACCES, f"{os.strerror(errno.EACCES)} ({role}); this user needs to write in it", path)
-
-
-def _check_target(path: str) -> None:
-    """Raise `OSError` unless `path` is a directory; it need not be readable, for it is what is mounted that will be."""
-    try:
-        is_directory = stat.S_ISDIR(os.stat(path).st_mode)
-    except OSError as error:
-        raise _wrong(error.errno or 0, "mount point", path) from None
-    if not is_directory:
-        raise _wrong(errno.ENOTDIR, "mount point", path)
-
-
-def _mount(options: Options, target: str, engine: str, foreground: bool) -> None:
-    from unionfs.background import hold_signals, run
-    from unionfs.fuse import mount, wire
-    from unionfs.live.directories import DirectoryStack
-    from unionfs.open import open_union
-    from unionfs.ownership import Translated
-    from unionfs.serve import serve
-
-    for role, named in (("mount point", target), ("upperdir", options.upper), ("workdir", options.work)):
-        if named == "":  # os.path would take it for the current directory
-            raise OptionError(f"{role}: the name is empty; name a directory")
-    lower = [os.fsencode(os.path.abspath(path)) for path in options.lower]
-    squash = None
-    if options.squash_uid is not None or options.squash_gid is not None:
-        squash = options.squash_uid or 0, options.squash_gid or 0
-    target = os.path.realpath(target)
-    _check_target(target)
-    for path in options.lower:
-        _check("lowerdir", os.path.abspath(path))
-    for role, named in (("upperdir", options.upper), ("workdir", options.work)):
-        if named is not None:
-            _check(role, named)
-    # The mount may lie below a lower directory: the server must not wait for itself.
-    timeout = wire.FOREVER if options.timeout is None else min(options.timeout, wire.FOREVER)
-    tree = DirectoryStack(lower, skip=[os.fsencode(target)], timeout=timeout)
-    translated = None
-    if options.uid_map or options.gid_map:
-        translated = Translated(options.uid_map, options.gid_map)
-    union = open_union(tree, options.upper, options.work, squash, translated, options.overrides, options.volatile)
-    read_only = options.read_only or options.upper is None
-    source = "ufs"
-    hold_signals()
-    if os.geteuid() == 0:
-        fd = mount.open_device()
-        mount.mount(fd, target, source=source, read_only=read_only)
-    else:
-        wanted = ["ro"] if read_only else []
-        wanted += ["allow_other"] * options.allow_other
-        wanted += ["default_permissions"] * (options.default_permissions or not read_only)
-        fd = mount.fusermount(target, [f"fsname={source}", *wanted])
-    try:
-        run(
-            lambda ready: serve(union, fd, engine, ready, writeback=options.writeback),
-            lambda: mount.unmount(target),
-            foreground,
-        )
-    except BaseException:
-        mount.unmount(target)
-        raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from unionfs import ownership
+from unionfs.features import USUAL, Features
 from unionfs.tree import Tree
 from unionfs.union import Union
 from unionfs.upper import Upper, leaving
@@ -16,6 +17,7 @@ def open_union(
     translated: ownership.Translated | None = None,
     overrides: bool = False,
     volatile: bool = False,
+    features: Features = USUAL,
 ) -> Union:
     """A union of a tree and, if `upperdir` is given, an upper with its work directory.
 
@@ -37,4 +39,8 @@ def open_union(
             raise ValueError("an upper directory needs a work directory")
         upper = Upper(upperdir, workdir, overrides, volatile)
         leaving.settle(upper)
-    return Union(tree, upper, owners)
+    if features.sync or features.sync_names:
+        from unionfs.union.synchronous import Synchronous
+
+        return Synchronous(tree, upper, owners, features)
+    return Union(tree, upper, owners, features)

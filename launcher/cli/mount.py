@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 
 import click
 
@@ -12,12 +11,15 @@ from launcher.cli.images import ImageName
 from launcher.errors import UfsError
 from launcher.image.resolve import HostImage, StoredImage, resolve
 from launcher.image.store import Store
+from unionfs import mounts
 from unionfs.serve import ENGINES
 from unionfs.tree import Tree
 
-_TYPE = "fuse.ufs"
-_OF_IMAGE = "ufs-image"
-"""Source of mounts whose server opens no paths, so that no other server can wait for itself through them."""
+_TYPES = ("fuse.ufs", "fuse.ufs-mount")
+"""Of what `ufs` and `ufs-mount` mount, unless the latter is told otherwise (subtype=)."""
+
+_OF_IMAGE = ("fuse.ufs", "ufs-image")
+"""Type and source of mounts whose server opens no paths, so that no other server can wait for itself through them."""
 
 
 @click.command(
@@ -39,7 +41,7 @@ def mount(image: str, directory: str, engine: str) -> None:
     that user alone, who may read everything in an image; a mount of root's is for all, with the image's modes.
     """
     target = _absolute(directory)
-    if target in (point for point, _ in ufs_mounts()):
+    if target in ufs_mounts():
         raise UfsError(f"{directory} is a mount of ufs already; ufs umount {directory} ends it")
     if not os.path.isdir(target):
         reason = "is not a directory" if os.path.lexists(target) else "does not exist; make it first with mkdir"
@@ -48,7 +50,7 @@ def mount(image: str, directory: str, engine: str) -> None:
     # A directory is known to be one before anything is mounted; a tree of live directories must know its mount.
     if isinstance(found, StoredImage):
         tree = found.open_tree()
-        _serve(_mount(target, _OF_IMAGE), tree, target, engine)
+        _serve(_mount(target, _OF_IMAGE[1]), tree, target, engine)
     else:
         fd = _mount(target, "ufs")
         try:
@@ -69,21 +71,14 @@ Example:
 def umount(directory: str) -> None:
     """End a mount of `ufs mount` or `ufs-mount`. Programs that still use it keep what they have open."""
     target = _absolute(directory)
-    if target not in (point for point, _ in ufs_mounts()):
-        raise UfsError(f"{directory} is not a mount of ufs; findmnt -t {_TYPE} lists those")
+    if target not in ufs_mounts():
+        raise UfsError(f"{directory} is not a mount of ufs; findmnt -t {','.join(_TYPES)} lists those")
     _unmount(target)
 
 
-def ufs_mounts() -> list[tuple[str, str]]:
-    """(mount point, source) of all our mounts in this mount namespace, in the order of mounting; proc(5)."""
-    found = []
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            before, _, after = line.partition(" - ")
-            kind, source = after.split(" ")[:2]
-            if kind == _TYPE:
-                found.append((_unescaped(before.split(" ")[4]), _unescaped(source)))
-    return found
+def ufs_mounts() -> list[str]:
+    """The mount points of all our mounts in this mount namespace, in the order of mounting."""
+    return [entry.target for entry in mounts.entries() if entry.type in _TYPES]
 
 
 def _host_tree(host: HostImage) -> Tree:
@@ -92,7 +87,8 @@ def _host_tree(host: HostImage) -> Tree:
     Each such server passes over the mounts that are older than its own look at them, which comes after its own
     mounting. So of two servers at least one passes over the other, and neither can wait for the other in a circle.
     """
-    points = [point for point, source in ufs_mounts() if source != _OF_IMAGE and _reachable(point)]
+    ours = [entry for entry in mounts.entries() if entry.type in _TYPES]
+    points = [entry.target for entry in ours if (entry.type, entry.source) != _OF_IMAGE and _reachable(entry.target)]
     return host.open_tree(tuple(map(os.fsencode, points)))
 
 
@@ -122,7 +118,7 @@ def _mount(target: str, source: str) -> int:
             os.close(fd)
             raise UfsError(f"{target}: {error.strerror}; may this root mount? (CAP_SYS_ADMIN)") from None
         return fd
-    return fuse.fusermount(target, [f"fsname={source}", "ro"])
+    return fuse.fusermount(target, ["ro"], source=source)
 
 
 def _serve(fd: int, tree: Tree, target: str, engine: str) -> None:
@@ -160,8 +156,3 @@ def _absolute(directory: str) -> str:
     except OSError:  # no link, not there, or a dead mount: what follows says which
         return path
     return os.path.realpath(os.path.join(above, link))
-
-
-def _unescaped(field: str) -> str:
-    """A field of mountinfo: space, tab, newline and backslash are written in octal."""
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)

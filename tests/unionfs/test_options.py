@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from unionfs import mountflags
 from unionfs.options import OptionError, parse
 from unionfs.ownership import Mapping
 
@@ -140,3 +141,27 @@ def test_timeout(text: str, seconds: float) -> None:
 def test_timeouts_that_make_no_sense(text: str) -> None:
     with pytest.raises(OptionError, match="timeout"):
         parse([f"lowerdir=a,timeout={text}"])
+
+
+def test_flags_of_the_mount_in_their_order() -> None:
+    flags = parse(["lowerdir=a,ro,nosuid,noexec,noatime", "suid,strictatime"]).flags
+    assert flags.over(0) == mountflags.RDONLY | mountflags.NOEXEC | mountflags.STRICTATIME
+    assert flags.over(mountflags.NOSUID | mountflags.NODEV | mountflags.NOATIME) == flags.over(0) | mountflags.NODEV
+    assert parse(["lowerdir=a,users,exec"]).flags.over(0) == mountflags.NOSUID | mountflags.NODEV
+    assert parse(["lowerdir=a,noexec,nodev,defaults"]).flags.over(mountflags.SYNCHRONOUS) == 0
+
+
+@pytest.mark.parametrize("text", ["fsync=2", "noxattrs=yes", "redirect_dir=nofollow", "writeback=", "sync=-1"])
+def test_switches_that_make_no_sense(text: str) -> None:
+    with pytest.raises(OptionError, match=text):
+        parse([f"lowerdir=a,{text}"])
+
+
+def test_squashing_to_one_counts_more_than_to_root() -> None:
+    assert parse(["lowerdir=a,squash_to_uid=7,squash_to_root"]).squash == (7, 0)
+    assert parse(["lowerdir=a,squash_to_root,squash_to_gid=8"]).squash == (0, 8)
+
+
+def test_options_of_others_are_no_reason_to_warn() -> None:
+    options = parse(["lowerdir=a,x-systemd.automount,X-mount.mkdir,comment=why,_netdev,nofail,user_id=0,max_read=4096"])
+    assert options.unknown == []

@@ -27,7 +27,7 @@ def wanted(union: Union, writeback: bool) -> int:
     """The INIT flags that suit a union; `writeback`: as `unionfs.serve.serve` has it."""
     flags: int = WANTED
     if union.upper_or_none is not None:
-        flags |= WANTED_WRITABLE | (Init.WRITEBACK_CACHE if writeback else 0)
+        flags |= (WANTED_WRITABLE if union.features.acls else 0) | (Init.WRITEBACK_CACHE if writeback else 0)
     if union.valid.finite:
         flags = flags & ~UNWANTED_WHERE_FINITE | Init.AUTO_INVAL_DATA
     return flags

@@ -44,6 +44,7 @@ def mount(
     target: str | bytes,
     *,
     source: str = "ufs",
+    subtype: str = "ufs",
     read_only: bool = False,
     allow_other: bool = True,
     default_permissions: bool = True,
@@ -51,26 +52,33 @@ def mount(
 ) -> None:
     """Mount the file system that will be served on `fd` by mount(2).
 
-    Needs CAP_SYS_ADMIN in the user namespace in which `fd` was opened. `flags` are further MS_ flags.
+    Needs CAP_SYS_ADMIN in the user namespace in which `fd` was opened. `flags` are further MS_ flags. The type that
+    shows is ``fuse.SUBTYPE``.
     """
     rootmode = stat.S_IFDIR | 0o755
     options = [f"fd={fd}", f"rootmode={rootmode:o}", f"user_id={os.geteuid()}", f"group_id={os.getegid()}"]
     options += ["allow_other"] * allow_other + ["default_permissions"] * default_permissions
     flags |= syscalls.MS_RDONLY if read_only else 0
     data = ",".join(options).encode()
-    syscalls.mount(source.encode(), os.fsencode(target), b"fuse.ufs", flags, data)
+    syscalls.mount(source.encode(), os.fsencode(target), os.fsencode(f"fuse.{subtype}"), flags, data)
 
 
-def fusermount(target: str | bytes, options: list[str]) -> int:
+def make_private(target: str | bytes) -> None:
+    """Keep what is mounted and unmounted there from other mount namespaces (mount_namespaces(7))."""
+    syscalls.mount(b"none", os.fsencode(target), b"", syscalls.MS_PRIVATE, b"")
+
+
+def fusermount(target: str | bytes, options: list[str], *, source: str = "ufs", subtype: str = "ufs") -> int:
     """Mount with fusermount3 and return the descriptor to serve (mount.fuse3(8))."""
     import socket
 
     helper = _helper()
+    names = [f"{name}={_escaped(value)}" for name, value in (("fsname", source), ("subtype", subtype))]
     os.close(open_device())  # the helper opens it with this user's rights, too, but does not say what to do
     ours, theirs = socket.socketpair()
     with ours, theirs:
         environment = {**os.environ, "_FUSE_COMMFD": str(theirs.fileno())}
-        command = [helper, "-o", ",".join(["subtype=ufs", *options]), "--", os.fsdecode(target)]
+        command = [helper, "-o", ",".join([*names, *options]), "--", os.fsdecode(target)]
         os.set_inheritable(theirs.fileno(), True)
         said = _run(command, environment)
         theirs.close()
@@ -78,6 +86,10 @@ def fusermount(target: str | bytes, options: list[str]) -> int:
     if fd < 0:
         raise MountError(errno.EPERM, f"cannot mount {os.fsdecode(target)}: {said or 'fusermount3 does not say why'}")
     return fd
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace(",", "\\,")
 
 
 def _run(command: list[str], environment: Mapping[str, str]) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from unionfs import acl, override, ownership, upper, whiteout
+from unionfs.features import USUAL, Features
 from unionfs.fuse import wire
 from unionfs.nodes import UNRESOLVED, WHITEOUT, Directory, Node
 from unionfs.tree import FIRST_UPPER, ROOT, Tree
@@ -48,8 +49,11 @@ def check_new_name(name: bytes) -> None:
 class Core:
     """The state of a union of one tree and at most one upper."""
 
-    def __init__(self, tree: Tree, upper: Upper | None, owners: ownership.Ownership) -> None:
+    def __init__(
+        self, tree: Tree, upper: Upper | None, owners: ownership.Ownership, features: Features = USUAL
+    ) -> None:
         self.tree = tree
+        self.features = features
         self.upper_or_none = upper
         self.owners = owners
         self.valid = wire.Validity(tree.timeout)

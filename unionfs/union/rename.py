@@ -42,7 +42,9 @@ class Renaming(Namespace):
         id, _ = self.known_child(parent, name)
         target, target_node = self.child(newparent, newname)
         self.uncount(target, target_node)
+        self._check_redirect(id)
         if flags == syscalls.RENAME_EXCHANGE:
+            self._check_redirect(target)
             if not target:
                 raise error(errno.ENOENT, newname)
             self._exchange((parent, name, id), (newparent, newname, target))
@@ -56,6 +58,14 @@ class Renaming(Namespace):
             self._move_leaving_device((parent, name, id), (newparent, newname, target), uid, gid)
         else:
             self._move((parent, name, id), (newparent, newname, target))
+
+    def _check_redirect(self, id: int) -> None:
+        """EXDEV for a directory that would need a redirect where none may be written, before anything is done."""
+        if self.features.redirects or not id or not self._is_directory(id):
+            return
+        node = self.nodes.get(id)
+        if not isinstance(node, Directory) or node.lower_dir:
+            raise error(errno.EXDEV)
 
     def _is_directory(self, id: int) -> bool:
         return stat.S_ISDIR(wire.Attr.unpack(self.attr(id)).mode)

@@ -21,6 +21,7 @@ class Xattrs(HardLinks):
 
     def getxattr(self, id: int, name: bytes) -> bytes:
         """One value; ENODATA where there is none."""
+        self._check(name)
         if whiteout.is_hidden_xattr(name):
             raise error(errno.ENODATA)
         value = self._value(id, name)
@@ -47,6 +48,11 @@ class Xattrs(HardLinks):
 
     def listxattr(self, id: int) -> list[bytes]:
         """All names that show."""
+        self._check()
+        hidden = () if self.features.acls else acl.NAMES
+        return [name for name in self._names(id) if name not in hidden]
+
+    def _names(self, id: int) -> list[bytes]:
         node = self.nodes.get(id)
         if node is None or node.lower:
             shown = _sees_trusted()
@@ -59,6 +65,7 @@ class Xattrs(HardLinks):
 
     def setxattr(self, id: int, name: bytes, value: bytes, flags: int, kill_setgid: bool = False) -> None:
         """Set one; flags are XATTR_CREATE and XATTR_REPLACE. `kill_setgid`: whoever sets this ACL loses that bit."""
+        self._check(name)
         self._refuse_marks(name)
         if name in acl.NAMES:
             if self.upper.overrides:
@@ -74,13 +81,23 @@ class Xattrs(HardLinks):
 
     def removexattr(self, id: int, name: bytes) -> None:
         """Remove one; ENODATA where there is none, without promoting for it."""
+        self._check(name)
         self._refuse_marks(name)
+        if self.upper_or_none is None:
+            raise error(errno.EROFS)
         if id not in self.nodes and name not in self.tree.xattrs(id):
             raise error(errno.ENODATA)
         node = self.changing(id)
         target, follow = self.upper.target(node)
         os.removexattr(target, self._stored(name), follow_symlinks=follow)
         self._acl_changed(node, name)
+
+    def _check(self, name: bytes = b"") -> None:
+        """Where there are no xattrs: ENOSYS, which the kernel turns into EOPNOTSUPP, and does not ask again."""
+        if not self.features.xattrs:
+            raise error(errno.ENOSYS)
+        if name in acl.NAMES and not self.features.acls:
+            raise error(errno.EOPNOTSUPP)
 
     def _stored(self, name: bytes) -> bytes:
         """The name that an xattr has on disk."""
