@@ -35,7 +35,6 @@ _PODS = "there are no pods; containers share the host's network as it is"
 _WINDOWS = "this is for Windows; leave it out"
 
 _FLAGS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("-d --detach", "a container runs in the foreground; put & behind the command line, or start it by setsid", _FALSE),
     ("--disable-content-trust", "nothing but digests is verified; leave this out", _TRUE),
     ("--env-host", "give each variable with -e NAME", _FALSE),
     ("--http-proxy", "no variable is taken from this environment by itself; give -e http_proxy and its like", _FALSE),
@@ -72,7 +71,6 @@ _VALUES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("--cgroupns", "the container has a cgroup namespace of its own", ("private",)),
     ("--cgroups", "containers stay in the caller's control group", ("disabled",)),
     ("--chrootdirs", "only / gets the generated files; leave this out", ()),
-    ("--cidfile", "give the container a name with --name and use that", ()),
     ("--conmon-pidfile", "there is no conmon: `ufs-run ... & echo $!` is the launcher's pid", ()),
     ("--cpu-count --cpu-percent --io-maxbandwidth --io-maxiops --isolation", _WINDOWS, ()),
     ("--cpu-period --cpu-quota --cpus", f"{_SCOPE} CPUQuota=150%  (this is 1.5 CPUs)", ("0", "0.0", "0.000")),
@@ -80,7 +78,6 @@ _VALUES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("-c --cpu-shares", f"{_SCOPE} CPUWeight=N, or use nice: nice -n 10 ufs-run ...", ("0",)),
     ("--cpuset-cpus", "processes stay on the caller's CPUs: taskset -c 0,1 ufs-run ...", ("",)),
     ("--cpuset-mems", "memory comes from the caller's nodes: numactl -m 0 ufs-run ...", ("",)),
-    ("--detach-keys", "a terminal cannot be left and taken up again; leave this out", ()),
     (
         "--device",
         "show the device by -v /dev/NAME:/dev/NAME; its mode and this user's groups decide who may use it",
@@ -111,9 +108,7 @@ _VALUES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("--init-path", "--init has one program, its own; leave this out", ()),
     ("--ip --ip6 --link-local-ip --mac-address --network-alias --link", _HOST_NETWORK, ()),
     ("--ipc", "the container has an IPC namespace and a /dev/shm of its own", ("private",)),
-    ("-l --label --label-file", "containers have no labels; --name says which one it is", ()),
-    ("--log-driver", "what a container says is not kept: redirect it, ufs-run ... > out.log 2>&1", ("none",)),
-    ("--log-opt", "what a container says is not kept: redirect it, ufs-run ... > out.log 2>&1", ()),
+    ("--label-file", "give each one with --label K=V", ()),
     ("-m --memory --memory-reservation", f"{_SCOPE} MemoryMax=2G", ("0",)),
     ("--memory-swap --memory-swappiness --kernel-memory", f"{_SCOPE} MemorySwapMax=1G", ("-1", "0")),
     (
@@ -131,7 +126,6 @@ _VALUES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("--pod --pod-id-file", _PODS, ()),
     ("--preserve-fds", "the command gets standard input, output and error only; share files by -v", ("0",)),
     ("-p --publish", _HOST_NETWORK + " (a port that is opened inside is open on the host)", ()),
-    ("--pull", "ufs-run fetches nothing; get the image by ufs pull first", ("never",)),
     ("--requires", "containers do not wait for others: start them one after the other", ()),
     ("--restart", "nothing starts it again: while ! ufs-run ...; do :; done, or a unit of systemd", ("no", "")),
     ("--runtime", "ufs-run is the runtime; leave this out", ()),
@@ -145,7 +139,6 @@ _VALUES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         _ALWAYS_SECURE,
     ),
     ("--shm-size", "/dev/shm has 64 MiB; for more, -v a directory of the host's tmpfs at /dev/shm", ("64m", "65536k")),
-    ("--stop-signal --stop-timeout", "end a container by a signal to its ufs-run: kill -TERM PID", ()),
     ("--storage-opt", "the size of a container is not limited; leave this out", ()),
     ("--sysctl", "settings of the kernel cannot be changed for a container; leave this out", ()),
     ("--systemd", "a systemd inside gets nothing prepared; leave this out", ("false",)),
@@ -180,15 +173,12 @@ def find(name: str) -> Word | None:
 _BUILD = (
     "images are built by other tools: buildah bud -t NAME . && buildah push NAME oci-archive:NAME.tar, then ufs load"
 )
-_BY_SIGNAL = "the container is its ufs-run process: send that a signal, kill -TERM PID"
-_ONE_COMMAND = "a container runs once, by ufs-run; give its command there"
 _NO_DAEMON = "there is no daemon, so there is nothing to ask or to set"
 _ONE_MACHINE = "ufs runs containers on this machine alone"
 _FILES = "its layer is the directory upper/ in the container's directory in the store; ufs diff lists what changed"
 
 COMMANDS = {
     "artifact": "only images are kept; oras or skopeo copy others",
-    "attach": "a container runs in the foreground of its ufs-run, which has its output",
     "auto-update": "ufs pull the new image, and start again",
     "bake": _BUILD,
     "build": _BUILD,
@@ -201,7 +191,6 @@ COMMANDS = {
     "container": "write the command without the word container: ufs ps, ufs rm, ufs run",
     "context": _NO_DAEMON,
     "cp": _FILES,
-    "create": _ONE_COMMAND,
     "events": _NO_DAEMON + "; ufs ps --all lists containers",
     "exec": "a running container cannot be entered; give a shell as its command, ufs-run -it IMAGE sh",
     "export": "tar from inside: ufs-run --rm IMAGE tar -C / -c --one-file-system . > root.tar",
@@ -213,9 +202,8 @@ COMMANDS = {
     "image": "write ufs images, ufs rmi, ufs load",
     "import": "make an image of it first: umoci init, umoci new, umoci raw add-layer; then ufs load the layout",
     "info": _NO_DAEMON + "; ufs --version, ufs images and ufs ps --all",
-    "init": _ONE_COMMAND,
+    "init": "ufs start makes what it needs",
     "inspect": "config.json and state.json in the container's directory in the store say all that is known",
-    "kill": _BY_SIGNAL,
     "kube": _ONE_MACHINE,
     "logs": "what a container says is not kept; redirect it, ufs-run ... > out.log 2>&1",
     "ls": "write ufs ps (containers) or ufs images",
@@ -223,32 +211,25 @@ COMMANDS = {
     "manifest": "skopeo inspect --raw shows and buildah manifest makes them",
     "network": _HOST_NETWORK,
     "node": _ONE_MACHINE,
-    "pause": "stop its processes from the host: kill -STOP PID",
     "plugin": _NO_DAEMON,
     "pod": _PODS,
     "port": _HOST_NETWORK,
     "quadlet": "write a unit with the ufs-run command line in ExecStart",
-    "rename": "give the name when it is made: ufs-run --name NAME",
-    "restart": _ONE_COMMAND,
     "save": "the store is an OCI layout: skopeo copy oci:STORE:NAME docker-archive:FILE:NAME",
     "secret": "show the file by ufs-run -v ./secret:/run/secrets/NAME:ro",
     "service": _ONE_MACHINE,
     "stack": _ONE_MACHINE,
-    "start": _ONE_COMMAND,
     "stats": "top and ps on the host show the processes",
-    "stop": _BY_SIGNAL,
     "swarm": _ONE_MACHINE,
     "system": _NO_DAEMON + "; ufs prune frees what no image needs",
     "tag": "an image is called as its archive or registry says",
     "top": "ps on the host shows the processes; ufs ps the containers",
     "trust": "digests are verified, signatures are not",
     "unmount": "write ufs umount DIRECTORY",
-    "unpause": "let its processes go on from the host: kill -CONT PID",
     "unshare": "unshare(1) does it: unshare --user --map-root-user --map-auto",
     "untag": "write ufs rmi NAME: an image goes with its last name",
     "update": "a container stays as it was made; start another",
     "version": "write ufs --version",
     "volume": "there are no named volumes; show a directory by ufs-run -v ./data:/data",
-    "wait": "wait in the shell: ufs-run ... & wait $!",
 }
 """Name of a command to what completes "no command NAME yet: ..."."""

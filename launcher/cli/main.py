@@ -15,6 +15,8 @@ from unionfs import __version__
 from unionfs.commandline import OutputClosed, end_unread, output_may_close
 
 COMMANDS = {
+    "attach": "launcher.cli.execute:attach",
+    "create": "launcher.cli.run:create_command",
     "diff": "launcher.cli.containers:diff",
     "images": "launcher.cli.images:images",
     "load": "launcher.cli.images:load",
@@ -22,14 +24,22 @@ COMMANDS = {
     "logout": "launcher.cli.registries:logout",
     "mount": "launcher.cli.mount:mount",
     "prune": "launcher.cli.images:prune",
-    "ps": "launcher.cli.containers:ps",
+    "kill": "launcher.cli.lifecycle:kill",
+    "pause": "launcher.cli.lifecycle:pause",
+    "ps": "launcher.cli.ps:ps",
     "pull": "launcher.cli.registries:pull",
     "push": "launcher.cli.registries:push",
-    "rm": "launcher.cli.containers:rm",
+    "rename": "launcher.cli.lifecycle:rename",
+    "restart": "launcher.cli.lifecycle:restart",
+    "rm": "launcher.cli.lifecycle:rm",
     "rmi": "launcher.cli.images:rmi",
     "run": "launcher.cli.run:command",
     "search": "launcher.cli.registries:search",
+    "start": "launcher.cli.lifecycle:start",
+    "stop": "launcher.cli.lifecycle:stop",
     "umount": "launcher.cli.mount:umount",
+    "unpause": "launcher.cli.lifecycle:unpause",
+    "wait": "launcher.cli.lifecycle:wait",
 }
 """Name of a sub-command to module and attribute; imported when it is called."""
 

@@ -36,6 +36,24 @@ class Option(NamedTuple):
 
 
 OPTIONS = (
+    Option(("-d", "--detach"), "detach", "flag", "", "Leave it in the background and print its id."),
+    Option(("--cidfile",), "cidfile", "text", "FILE", "Write the id to FILE, which must not be there."),
+    Option(
+        ("--pull",),
+        "pull",
+        "text",
+        "WHEN",
+        "Get the image: missing (if it is not in the store), always, never.",
+        ("missing", "always", "never"),
+    ),
+    Option(("-l", "--label"), "label", "many", "K=V", "Set a label."),
+    Option(("--stop-signal",), "stop_signal", "text", "SIGNAL", "Asks it to end; by default the image's, or TERM."),
+    Option(("--stop-timeout",), "stop_timeout", "text", "SECONDS", "After these it is killed; by default 10."),
+    Option(
+        ("--log-driver",), "log_driver", "text", "NAME", "k8s-file (the default) records its output, none does not."
+    ),
+    Option(("--log-opt",), "log_opt", "many", "K=V", "max-size=10m: of one file of the log; max-file=3: so many."),
+    Option(("--detach-keys",), "detach_keys", "text", "KEYS", "What leaves its terminal; by default ctrl-p,ctrl-q."),
     Option(("--rm",), "remove", "flag", "", "Remove the container when it has ended."),
     Option(("-i", "--interactive"), "interactive", "flag", "", "Give the command this standard input."),
     Option(("-t", "--tty"), "terminal", "flag", "", "Give the command a terminal of its own."),

@@ -9,6 +9,7 @@ import gc
 import os
 import signal
 import sys
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,11 @@ from launcher.cli import options
 from launcher.errors import UfsError
 
 if TYPE_CHECKING:
+    from launcher.container.catalogue import Container
     from launcher.container.config import Config
-    from launcher.container.lifecycle import Container
+    from launcher.container.state import State
     from launcher.image.resolve import Image
     from launcher.sandbox.idmap import IdMap
-    from launcher.sandbox.spec import Spec
 
 
 def main() -> None:
@@ -53,17 +54,33 @@ def _complain(line: str) -> None:
 
 
 def run(parsed: options.Parsed) -> int:
-    """Run a container to its end; the exit status. Raises `UfsError` where the launcher failed."""
+    """Run a container to its end, or to its start with -d; the exit status. `UfsError` where the launcher failed."""
     # All before the container exists: a kill between its creation and the first fork leaves it to be swept.
-    from launcher.container import etc, lifecycle, settings, state
+    from launcher.container import state
+    from launcher.supervisor import run as running
+
+    values = parsed.values
+    if values["interactive"] and values["terminal"] and not values["detach"] and not os.isatty(0):
+        raise UfsError("the input device is not a TTY; without one leave -t out", 125)
+    image, container, lock = create(parsed, state.Starting(time.time(), []))
+    if values["detach"]:
+        return _in_background(container, image, lock)
+    if values["interactive"] and values["terminal"]:
+        from launcher.supervisor import attended
+
+        return attended.start(container, image, lock, wants_input=True, proxy=True)
+    return running.run(container, image, lock, local=True)
+
+
+def create(parsed: options.Parsed, initial: State) -> tuple[Image, Container, int]:
+    """A new container as the command line wants it, with its image and its lock."""
+    from launcher.container import etc, lifecycle, settings
     from launcher.image.resolve import resolve
     from launcher.image.store import Store
-    from launcher.sandbox import capabilities, idmap, launch
+    from launcher.sandbox import idmap
     from launcher.sandbox.monitor import warn
 
     values = parsed.values
-    if values["interactive"] and values["terminal"] and not os.isatty(0):
-        raise UfsError("the input device is not a TTY; without one leave -t out", 125)
     store = Store()
     image = resolve(parsed.image, store)
     settings.check_platform(values["platform"], image.config.platform, parsed.image)
@@ -71,28 +88,36 @@ def run(parsed: options.Parsed) -> int:
     if notice:
         warn(notice)
     wanted = _config(parsed, image, ids)
-    kept = capabilities.chosen(tuple(values["cap_add"]), tuple(values["cap_drop"]))
-    container, lock = lifecycle.create(store.root, wanted)
-    etc.write(container.directory, container.config.hostname)
-    spec = _spec(values, container, kept)
+    cidfile = _cidfile(values["cidfile"]) if values["cidfile"] else -1
+    container, lock = lifecycle.create(
+        store.root, wanted, initial, lambda directory: etc.write(directory, wanted.hostname)
+    )
+    if cidfile >= 0:
+        os.write(cidfile, container.id.encode())
+        os.close(cidfile)
+    return image, container, lock
 
-    def prepared(pid: int, server: int, created: list[str]) -> None:
-        state.write(container.directory, state.Running(lifecycle.now(), pid, server, created))
 
-    status, failure = 125, None
+def _in_background(container: Container, image: Image, lock: int) -> int:
+    from launcher.supervisor import background
+
+    background.wait_until_started(background.start(container, image, lock))
+    os.write(1, f"{container.id}\n".encode())
+    return 0
+
+
+def _cidfile(path: str) -> int:
     try:
-        status = launch.run(spec, image, lock, prepared)
-    except UfsError as error:
-        status, failure = (error.status if error.status != 1 else 125), error
-    _finish(container, status, failure)
-    os.close(lock)
-    if failure is not None:
-        raise failure
-    return status
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    except FileExistsError as error:
+        raise UfsError(f"--cidfile {path}: the file is there already; remove it or name another", 125) from error
+    except OSError as error:
+        raise UfsError(f"--cidfile {path}: {error.strerror}", 125) from error
 
 
 def _config(parsed: options.Parsed, image: Image, ids: IdMap) -> Config:
     from launcher.container import config, lifecycle, names, settings
+    from launcher.sandbox import capabilities
 
     values, defaults = parsed.values, image.config
     identity = names.new_id()
@@ -114,49 +139,19 @@ def _config(parsed: options.Parsed, image: Image, ids: IdMap) -> Config:
         read_only=values["read_only"],
         remove=values["remove"],
         ids=ids,
-    )
-
-
-def _spec(values: dict[str, Any], container: Container, kept: frozenset[int]) -> Spec:
-    from launcher.sandbox import terminal
-    from launcher.sandbox.spec import Spec
-
-    made = container.config
-    return Spec(
-        id=made.id,
-        directory=container.directory,
-        argv=made.argv,
-        environment=made.environment,
-        working_directory=made.working_directory,
-        user=made.user,
-        hostname=made.hostname,
-        volumes=made.volumes,
-        ids=made.ids,
-        capabilities=kept,
+        capabilities=sorted(capabilities.chosen(tuple(values["cap_add"]), tuple(values["cap_drop"]))),
         engine=values["engine"] or "direct",
-        read_only=made.read_only,
         interactive=values["interactive"],
         terminal=values["terminal"],
-        terminal_size=(terminal.window_size(0) or terminal.window_size(1)) if values["terminal"] else b"",
         init=values["init"],
-        remove=made.remove,
+        detached=values["detach"],
+        detach_keys=settings.detach_keys(values["detach_keys"]),
+        stop_signal=settings.stop_signal(values["stop_signal"], defaults.stop_signal),
+        stop_timeout=settings.seconds("--stop-timeout", values["stop_timeout"], config.STOP_SECONDS),
+        log=settings.log(values["log_driver"], values["log_opt"]),
+        labels=settings.labels(defaults.labels, values["label"]),
+        entrypoint=settings.entrypoint(defaults, values["entrypoint"]),
     )
-
-
-def _finish(container: Container, status: int, failure: UfsError | None) -> None:
-    """Record the end. What is to go the server has removed, unless it was killed."""
-    from launcher.container import lifecycle, state
-
-    made = container.config
-    left = container.directory if made.remove else f"{container.directory}/work"
-    if os.path.lexists(left):
-        lifecycle.remove_as_owner(left, made.ids)
-    if made.remove:
-        return
-    known = state.read(container.directory)
-    created = known.created if isinstance(known, state.Running) else []
-    error = str(failure) if failure is not None else None
-    state.write(container.directory, state.Exited(lifecycle.now(), status, error, created))
 
 
 def _explain() -> int:
@@ -177,7 +172,24 @@ def __getattr__(name: str) -> Any:
     # `ufs run` asks for `command`, and only it should pay for click.
     if name == "command":
         return options.command("run", _run_within_ufs)
+    if name == "create_command":
+        return options.command("create", _create_within_ufs)
     raise AttributeError(name)
+
+
+def _create_within_ufs(parsed: options.Parsed) -> int:
+    from launcher.container import lock, state
+
+    def status(error: UfsError) -> int:
+        return error.status if error.status != 1 else 125
+
+    try:
+        _, container, held = create(parsed, state.Created(time.time()))
+    except UfsError as error:
+        raise UfsError(str(error), status(error)) from error
+    lock.release(held)
+    os.write(1, f"{container.id}\n".encode())
+    return 0
 
 
 def _run_within_ufs(parsed: options.Parsed) -> int:

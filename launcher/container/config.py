@@ -1,4 +1,4 @@
-"""What a container was made with, as containers/<id>/config.json keeps it."""
+"""What a container was made with, as containers/<id>/config.json keeps it: all that a start needs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,21 @@ import json
 from typing import Any, NamedTuple
 
 from launcher.container import state
+from launcher.container.state import Corrupt
 from launcher.sandbox.idmap import IdMap, Range
 from launcher.sandbox.spec import Volume
+
+LOG_DRIVERS = ("k8s-file", "none")
+DETACH_KEYS = "ctrl-p,ctrl-q"
+STOP_SECONDS = 10
+
+
+class Log(NamedTuple):
+    """How its output is recorded (`launcher.container.logs`). Sizes in bytes."""
+
+    driver: str = LOG_DRIVERS[0]
+    max_size: int = 128 * 10**6
+    max_file: int = 3
 
 
 class Config(NamedTuple):
@@ -28,6 +41,22 @@ class Config(NamedTuple):
     remove: bool
     ids: IdMap
     """The owners of the files in the container's layer are ids of this map: it is needed to read or remove them."""
+    capabilities: list[int]
+    engine: str = "direct"
+    interactive: bool = False
+    terminal: bool = False
+    init: bool = False
+    detached: bool = False
+    """Made to be in the background: its standard input stays open when an attached client leaves."""
+    detach_keys: str = DETACH_KEYS
+    stop_signal: str = ""
+    """As the image or --stop-signal says it; "" is SIGTERM."""
+    stop_timeout: int = STOP_SECONDS
+    """Seconds between the stop signal and SIGKILL."""
+    log: Log = Log()
+    labels: dict[str, str] = {}
+    entrypoint: list[str] = []
+    """The first words of `argv`, as many as are of the Entrypoint."""
 
 
 def write(directory: str, config: Config) -> None:
@@ -36,10 +65,28 @@ def write(directory: str, config: Config) -> None:
 
 
 def read(directory: str) -> Config:
-    """The config of the container in `directory`; `FileNotFoundError` when it is gone."""
-    with open(f"{directory}/config.json") as stream:
-        fields: dict[str, Any] = json.load(stream)
-    way, uids, gids = fields.pop("ids")
-    ranges = [tuple(Range(*numbers) for numbers in side) for side in (uids, gids)]
-    volumes = [Volume(*volume) for volume in fields.pop("volumes")]
-    return Config(**fields, volumes=volumes, ids=IdMap(way, ranges[0], ranges[1]))
+    """The config of the container in `directory`. FileNotFoundError when it is gone, `Corrupt` when it is damaged."""
+    fields = state.document(f"{directory}/config.json")
+    try:
+        way, uids, gids = fields.pop("ids")
+        ranges = [tuple(Range(*numbers) for numbers in side) for side in (uids, gids)]
+        volumes = [Volume(*volume) for volume in fields.pop("volumes")]
+        log = Log(*fields.pop("log"))
+        made = Config(**fields, volumes=volumes, log=log, ids=IdMap(way, ranges[0], ranges[1]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise Corrupt(f"config.json is damaged or of another version: {error}") from error
+    for key, kind in _KINDS:
+        if not isinstance(getattr(made, key), kind):
+            raise Corrupt(f"config.json is damaged: {key} is {json.dumps(getattr(made, key))}")
+    return made
+
+
+_KINDS: list[tuple[str, Any]] = [
+    *((key, str) for key in ("id", "name", "image", "working_directory", "user", "hostname", "engine", "stop_signal")),
+    *((key, list) for key in ("argv", "capabilities", "entrypoint")),
+    *((key, bool) for key in ("read_only", "remove", "interactive", "terminal", "init", "detached")),
+    *((key, dict) for key in ("environment", "labels")),
+    ("image_id", (str, type(None))),
+    ("created", (int, float)),
+    ("stop_timeout", int),
+]

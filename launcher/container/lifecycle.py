@@ -1,129 +1,141 @@
-"""Containers of a store: making, finding and removing their directories.
+"""Making, holding, renaming and removing the directories of containers.
 
-containers/<id>/ is published complete: it is made under another name (`.new-<id>`), locked, filled and renamed. The
-lock, flock(2) on the directory, is inherited by every process of the container that is ours, so it is held for as
-long as any of them lives, and the kernel drops it with the last. Whoever finds it free finds an ended container.
+containers/<id>/ is published complete: it is made under another name (`.new-<id>`), locked, filled and renamed. It is
+removed the same way round: renamed to `.removed-<id>` first, so that it is there as a whole or not at all.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import time
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from launcher.container import config, names, state
-from launcher.container.removal import remove_tree
+from launcher.container import catalogue, config, control, lock, names, state
+from launcher.container.catalogue import Container
+from launcher.container.removal import remove_tree, vanish
 from launcher.errors import UfsError
 from launcher.sandbox import namespaces
 from launcher.sandbox.idmap import IdMap
 from launcher.sandbox.protocol import Channel
 
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_FIRST, _LONGEST = 0.0005, 0.02  # seconds between two looks at what another command is about to finish
+_PATIENCE = 20.0  # seconds for a killed container to write out what it has in memory
 
 
-class Container(NamedTuple):
-    """One container of a store."""
-
-    directory: str
-    config: config.Config
-
-    def state(self) -> state.State:
-        """The state last written; see `in_use` for the truth."""
-        return state.read(self.directory)
-
-    def in_use(self) -> bool:
-        """Whether a process of it lives."""
-        probe = os.open(self.directory, _OPEN)
-        try:
-            fcntl.flock(probe, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(probe)
-        return False
-
-
-def create(root: str, wanted: config.Config) -> tuple[Container, int]:
+def create(
+    root: str, wanted: config.Config, initial: state.State, fill: Callable[[str], None]
+) -> tuple[Container, int]:
     """Publish a new container in the store at `root` and hold its lock: (container, descriptor of the lock).
 
-    `wanted.name` may be empty: then it gets a random one. Raises `UfsError` where the name is taken.
+    `initial` is Starting where it is started at once. `wanted.name` may be empty: then it gets a random one. `fill`
+    writes further files into the directory that it is given, before anybody can see it. Raises `UfsError` where the
+    name is taken.
     """
     containers = f"{root}/containers"
     os.makedirs(containers, 0o700, exist_ok=True)
     directory = f"{containers}/{wanted.id}"
     temporary = f"{containers}/.new-{wanted.id}"
-    everyone = os.open(containers, _OPEN)
-    try:
-        fcntl.flock(everyone, fcntl.LOCK_EX)  # from the look at names to the publication
-        _sweep(root)
-        made = wanted._replace(name=_free_name(root, wanted.name))
+    with _alone(root):
+        present = catalogue.every(root)
+        _sweep(root, present)
+        made = wanted._replace(name=_free_name(present, wanted.name))
         os.mkdir(temporary, 0o700)
         try:
-            lock = os.open(temporary, _OPEN)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            held = lock.take(temporary)
+            assert held is not None
             config.write(temporary, made)
-            state.write(temporary, state.Created(made.created))
+            state.write(temporary, initial)
+            fill(temporary)
             os.rename(temporary, directory)
         except OSError:
             remove_tree(temporary)
             raise
-    finally:
-        os.close(everyone)
-    return Container(directory, made), lock
+    return Container(directory, made), held
 
 
-def every(root: str) -> list[Container]:
-    """All containers of the store, the newest first."""
-    found = []
+def hold(container: Container) -> int | None:
+    """The lock of a container that is not in use, None where it is; see `lock.take`. UfsError where it is gone."""
     try:
-        ids = os.listdir(f"{root}/containers")
+        return lock.take(container.directory)
+    except FileNotFoundError as error:
+        raise UfsError(f"container {container.name} was removed meanwhile") from error
+
+
+def kill_and_hold(container: Container) -> int:
+    """The lock of a container, which is killed where it runs."""
+    deadline, pause = time.monotonic() + _PATIENCE, _FIRST
+    while True:
+        held = hold(container)
+        if held is not None:
+            return held
+        _kill(container)
+        if time.monotonic() > deadline:
+            raise UfsError(f"container {container.name} was killed and does not end; is its supervisor stopped?")
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST)
+
+
+def _kill(container: Container) -> None:
+    """Kill process 1 as far as it is known. Its pid is trusted only while the lock is held, and for the very process
+    that it was written down for.
+    """
+    try:
+        known = state.read(container.directory)
     except FileNotFoundError:
-        return []
-    for name in ids:
-        if name.startswith("."):
-            continue
-        directory = f"{root}/containers/{name}"
-        try:
-            found.append(Container(directory, config.read(directory)))
-        except (FileNotFoundError, NotADirectoryError):
-            continue  # removed meanwhile, or nothing of ours
-    return sorted(found, key=lambda container: container.config.created, reverse=True)
-
-
-def find(root: str, wanted: str) -> Container:
-    """The container with this name, id or unambiguous beginning of an id."""
-    containers = every(root)
-    for container in containers:
-        if wanted in (container.config.name, container.config.id):
-            return container
-    matches = [container for container in containers if wanted and container.config.id.startswith(wanted)]
-    if len(matches) == 1:
-        return matches[0]
-    if matches:
-        raise UfsError(f"{wanted} is the beginning of {len(matches)} container ids; give more of it")
-    raise UfsError(f"no container {wanted!r}; `ufs ps --all` lists them")
-
-
-def remove(container: Container, *, force: bool = False) -> None:
-    """Remove an ended container; `force` kills a running one first."""
-    name = container.config.name
-    lock = _try_lock(container.directory)
-    if lock is None and force:
-        lock = _kill(container)
-    if lock is None:
-        raise UfsError(f"container {name} is running; stop it first, or use --force")
+        return  # gone
+    except state.Corrupt:
+        control.ask(container.directory, "signal", "done", number=signal.SIGKILL)
+        return
+    if not isinstance(known, state.Running | state.Paused):
+        return  # it is just starting or ending
     try:
-        remove_as_owner(container.directory, container.config.ids)
+        handle = os.pidfd_open(known.pid)
+    except ProcessLookupError:
+        return  # it has just ended
+    try:
+        if state.ticks(known.pid) == known.ticks and known.boot == state.boot_id():
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+    except ProcessLookupError:
+        return  # the same
     finally:
-        os.close(lock)
+        os.close(handle)
+
+
+def rename(root: str, container: Container, name: str) -> None:
+    """Give a container another name, also while it runs."""
+    names.checked(name)
+    with _alone(root):
+        others = [other for other in catalogue.every(root) if other.id != container.id]
+        _free_name(others, name)
+        config.write(container.directory, config.read(container.directory)._replace(name=name))
+
+
+def remove(container: Container, held: int) -> None:
+    """Remove a container whose lock the caller holds, and which this lets go of."""
+    try:
+        remove_as_owner(container.directory, ids_of(container))
+    finally:
+        lock.release(held)
+
+
+def ids_of(container: Container) -> IdMap:
+    """The ids that its files belong to; for a damaged one what a new container would get."""
+    if container.trouble:
+        from launcher.sandbox import idmap
+
+        return idmap.choose().map
+    return container.config.ids
 
 
 def remove_as_owner(directory: str, ids: IdMap) -> None:
     """Remove a directory of a container as root of its user namespace, to whose ids the files belong."""
 
     def body(_: Channel) -> int:
-        remove_tree(directory)
+        remove_tree(vanish(directory))
         return 0
 
     pid, channel = namespaces.fork_mapped(ids, "remover", body)
@@ -133,40 +145,49 @@ def remove_as_owner(directory: str, ids: IdMap) -> None:
         raise UfsError(f"could not remove all of {directory}; the reason is above")
 
 
-def ended_at(container: Container) -> float:
-    """When the container was last heard of, in seconds since 1970."""
-    known = container.state()
-    if isinstance(known, state.Exited):
-        return known.at
-    return os.stat(f"{container.directory}/state.json").st_mtime
-
-
 def now() -> float:
     """Seconds since 1970."""
     return time.time()
 
 
-def _sweep(root: str) -> None:
-    """Remove what a kill at the wrong moment left: directories never published, ended containers of --rm."""
+@contextmanager
+def _alone(root: str) -> Iterator[None]:
+    """From a look at the names to the publication of one, no other command gives any."""
+    everyone = os.open(f"{root}/containers", _OPEN)
+    try:
+        fcntl.flock(everyone, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(everyone)
+
+
+def _sweep(root: str, present: list[Container]) -> None:
+    """Remove what a kill at the wrong moment left: directories half made or half removed, ended containers of --rm."""
     for name in os.listdir(f"{root}/containers"):
         if name.startswith(".new-"):
-            remove_tree(f"{root}/containers/{name}")  # whoever made it held the lock that is ours now
-    for container in every(root):
-        if not container.config.remove:
-            continue
-        try:
-            lock = _try_lock(container.directory)
-            if lock is not None:
-                remove_as_owner(container.directory, container.config.ids)
-                os.close(lock)
-        except FileNotFoundError:
-            continue  # its own server has just removed it
-        except UfsError:
-            continue  # no reason not to start another container; `ufs rm` says what is wrong with this one
+            remove_tree(f"{root}/containers/{name}")  # whoever made it was alone, as this process is now
+        elif name.startswith(".removed-"):
+            _sweep_one(catalogue.open_container(f"{root}/containers/{name}"))
+    for container in present:
+        if not container.trouble and container.config.remove:
+            _sweep_one(container)
 
 
-def _free_name(root: str, wanted: str) -> str:
-    taken = {container.config.name: container.config.id for container in every(root)}
+def _sweep_one(container: Container) -> None:
+    try:
+        held = lock.take(container.directory)
+        if held is not None and not isinstance(state.observe(container.directory), state.Created):
+            remove_as_owner(container.directory, ids_of(container))
+        if held is not None:
+            lock.release(held)
+    except FileNotFoundError:
+        return  # whoever was removing it has just finished
+    except UfsError:
+        return  # no reason not to start another container; `ufs rm` says what is wrong with this one
+
+
+def _free_name(present: list[Container], wanted: str) -> str:
+    taken = {container.name: container.id for container in present}
     if not wanted:
         return next(name for name in names.proposals() if name not in taken)
     if wanted in taken:
@@ -176,59 +197,3 @@ def _free_name(root: str, wanted: str) -> str:
             125,
         )
     return wanted
-
-
-def _try_lock(directory: str) -> int | None:
-    """The lock's descriptor, or None while a process of the container holds it."""
-    lock = os.open(directory, _OPEN)
-    try:
-        # Shared first: many may look at once without taking one another for the container.
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        return None
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    return lock
-
-
-def _kill(container: Container) -> int | None:
-    """Kill process 1 and wait until the container's processes have let go of the lock.
-
-    The pid comes from state.json and is trusted only while the lock is held by others: a pid that was given to
-    another process meanwhile is recognised by not being process 1 of a pid namespace.
-    """
-    known = container.state()
-    if not isinstance(known, state.Running):
-        return None
-    try:
-        handle = os.pidfd_open(known.pid)
-    except ProcessLookupError:
-        handle = -1
-    if handle >= 0:
-        if _is_namespace_init(known.pid):
-            _signal_kill(handle)
-        os.close(handle)
-    lock = os.open(container.directory, _OPEN)
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    return lock
-
-
-def _is_namespace_init(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/status") as status:
-            for line in status:
-                if line.startswith("NSpid:"):
-                    numbers = line.split()[1:]
-                    return len(numbers) > 1 and numbers[-1] == "1"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return False
-
-
-def _signal_kill(handle: int) -> None:
-    import signal
-
-    try:
-        signal.pidfd_send_signal(handle, signal.SIGKILL)
-    except ProcessLookupError:
-        return  # it ended by itself

@@ -5,12 +5,22 @@ from __future__ import annotations
 import os
 
 
+def vanish(directory: str) -> str:
+    """Rename the whole directory of a container out of sight, and say where to. Any other path is left as it is."""
+    above, name = os.path.split(directory)
+    if os.path.basename(above) != "containers" or name.startswith("."):
+        return directory
+    hidden = f"{above}/.removed-{name}"
+    os.rename(directory, hidden)
+    return hidden
+
+
 def remove_tree(path: str) -> None:
     """Remove `path` and everything below it; a missing `path` is no error (someone finished before).
 
     Iterative and with one descriptor at a time: what a command made may be deeper than Python recurses, longer than
     PATH_MAX and more levels than a process may hold descriptors. Symbolic links are not followed. The
-    caller must be the only one at work there, and needs the right to all of it: see `removed_as_owner`.
+    caller must be the only one at work there, and needs the right to all of it: see `lifecycle.remove_as_owner`.
     """
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
+from launcher.container import keys
+from launcher.container.config import DETACH_KEYS, LOG_DRIVERS, Log
 from launcher.errors import UfsError
 from launcher.sandbox.command import DEFAULT_PATH
 from launcher.sandbox.spec import Volume
@@ -53,6 +55,80 @@ def environment(
     for pair in given:
         _set(found, pair, "-e")
     return found
+
+
+def entrypoint(image: ImageDefaults, given: str | None) -> list[str]:
+    """The words at the beginning of `argv` that are the Entrypoint's."""
+    if given is not None:
+        return [given] if given else []
+    return list(image.entrypoint)
+
+
+def labels(image: Mapping[str, str], given: Iterable[str]) -> dict[str, str]:
+    """The image's and those of --label K=V; K alone is empty."""
+    found = dict(image)
+    for pair in given:
+        key, _, value = pair.partition("=")
+        if not key:
+            raise UfsError(f"--label {pair!r} is not K=V", 125)
+        found[key] = value
+    return found
+
+
+def detach_keys(given: str | None) -> str:
+    """--detach-keys, or the usual ones."""
+    return keys.checked(given, DETACH_KEYS)
+
+
+def stop_signal(given: str | None, image: str) -> str:
+    """--stop-signal, else the image's; an image's that does not exist here is no reason not to run it."""
+    if given is None:
+        return image
+    from launcher.sandbox import signal_names
+
+    try:
+        signal_names.number(given)
+    except UfsError as error:
+        raise UfsError(f"--stop-signal: {error}", 125) from error
+    return given
+
+
+def seconds(option: str, given: str | None, default: int) -> int:
+    """A number of seconds; -1 is without end."""
+    if given is None:
+        return default
+    if not given.removeprefix("-").isdecimal() or not given.isascii() or int(given) < -1:
+        raise UfsError(f"{option} {given!r}: give a number of seconds, or -1 for no limit", 125)
+    return int(given)
+
+
+def log(driver: str | None, options: Iterable[str]) -> Log:
+    """--log-driver and --log-opt. json-file, Docker's default, means the recording that there is."""
+    known = {None: LOG_DRIVERS[0], "json-file": LOG_DRIVERS[0], "local": LOG_DRIVERS[0]}
+    name = known.get(driver, driver)
+    if name not in LOG_DRIVERS:
+        raise UfsError(f"--log-driver {driver}: there are {' and '.join(LOG_DRIVERS)}", 125)
+    found = Log(name)
+    for pair in options:
+        key, _, value = pair.partition("=")
+        if key == "max-size":
+            found = found._replace(max_size=_size(pair, value))
+        elif key == "max-file":
+            if not value.isdecimal() or not value.isascii() or int(value) < 1:
+                raise UfsError(f"--log-opt {pair}: give the number of files, at least 1", 125)
+            found = found._replace(max_file=int(value))
+        else:
+            raise UfsError(f"--log-opt {pair}: there are max-size and max-file", 125)
+    return found
+
+
+def _size(pair: str, value: str) -> int:
+    """Bytes, also as 10k, 10m or 10g: of 1024, as Docker counts here."""
+    digits = value.lower().removesuffix("b").rstrip("kmg")
+    unit = value.lower().removesuffix("b")[len(digits) :]
+    if not digits.isdecimal() or not digits.isascii() or unit not in ("", "k", "m", "g") or int(digits) < 1:
+        raise UfsError(f"--log-opt {pair}: give a number of bytes, as 10m", 125)
+    return int(digits) << 10 * ("", "k", "m", "g").index(unit)
 
 
 def volume(text: str) -> Volume:

@@ -78,7 +78,7 @@ def _run(channel: Channel, server: Channel, spec: Spec) -> None:
         master = terminal.adopt(spec.terminal_size)
         channel.send("terminal", (master,))
         os.close(master)
-    _standard_input(spec)
+    _standard_streams(spec)
     # What is open from now on is either a standard stream or ends with exec: no descriptor of the host is left to
     # be reached by name, not even one that the launcher's caller had left open (CVE-2024-21626).
     syscalls.close_on_exec_from(3)
@@ -130,12 +130,20 @@ def _mount_root(server: Channel, spec: Spec) -> None:
     server.close()
 
 
-def _standard_input(spec: Spec) -> None:
-    if spec.interactive or spec.terminal:
-        return
-    nothing = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-    os.dup2(nothing, 0)
+def _standard_streams(spec: Spec) -> None:
+    """Without a terminal: what the supervisor reads and writes, or the caller's own."""
+    nothing = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    for number, source in enumerate(spec.streams if not spec.terminal else ()):
+        if source != number:
+            os.dup2(source if source >= 0 else nothing, number)
     os.close(nothing)
+
+
+def _own_streams(spec: Spec, uid: int) -> None:
+    """Give pipes of the supervisor to the command's user, who may want to open /dev/stdout by name."""
+    for number, source in enumerate(spec.streams if not spec.terminal else ()):
+        if source > 2:
+            os.fchown(number, uid, -1)
 
 
 def _become(spec: Spec) -> dict[str, str]:
@@ -144,6 +152,8 @@ def _become(spec: Spec) -> dict[str, str]:
     command.enter_directory(spec.working_directory)
     if spec.ids.single and (who.uid, who.gid) != (0, 0):
         user.enter_single(who)
+    if not spec.ids.single and spec.ids.has_uid(who.uid):
+        _own_streams(spec, who.uid)
     capabilities.limit_bounding(spec.capabilities)
     user.become(who, spec.ids)
     capabilities.limit_held(spec.capabilities)

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Callable
 from contextlib import suppress
 
 from launcher.container.removal import remove_tree
 from launcher.errors import UfsError
-from launcher.sandbox import namespaces, server, signals
-from launcher.sandbox.monitor import Child, Monitor
+from launcher.sandbox import namespaces, server
+from launcher.sandbox.monitor import Child, Processes
 from launcher.sandbox.protocol import Channel, PeerGone
 from launcher.sandbox.server import TreeSource
 from launcher.sandbox.spec import Spec
 
-Prepared = Callable[[int, int, list[str]], None]
-"""Called with the pids of init and server and the names made as mount points, before the command begins."""
 
+def start(
+    spec: Spec, image: TreeSource, lock: int, *, meanwhile: Callable[[], None], orphaned: Callable[[], None]
+) -> Processes:
+    """Make the processes of one container, which wait for "go" then. The process must have one thread.
 
-def run(spec: Spec, image: TreeSource, lock: int, prepared: Prepared) -> int:
-    """Run one container to its end: the exit status of its command. The process must have one thread.
-
-    Raises `UfsError` when it could not be started or lost its file system. No process of it is left on return.
+    Raises `UfsError` when they could not be made; no process is left then. `lock` is kept by the server too.
+    `meanwhile` is called while others work; `orphaned` in the server, where this process is killed before the container
+    has ended.
     """
     init_end, server_end = Channel.pair("container's first process", "file system server")
 
     def serve(channel: Channel) -> int:
-        return server.run(channel, server_end, image, spec, lock)
+        return server.run(channel, server_end, image, spec, lock, orphaned)
 
     def abandon() -> None:
         if spec.remove:  # nothing in it belongs to other ids yet
@@ -39,7 +39,7 @@ def run(spec: Spec, image: TreeSource, lock: int, prepared: Prepared) -> int:
     server_end.close()
     server_child = Child(server_pid)
     try:
-        init_pid, to_init = _start_init(spec, server_pid, to_server, init_end)
+        init_pid, to_init = _start_init(spec, server_pid, to_server, init_end, meanwhile)
     except UfsError:
         # Without a peer the server ends by itself; its own reason, if it has one, is the better one.
         init_end.close()
@@ -51,15 +51,12 @@ def run(spec: Spec, image: TreeSource, lock: int, prepared: Prepared) -> int:
             raise UfsError(message.fields["text"], message.fields["status"]) from None
         raise
     init_end.close()
-    inbox = signals.Inbox()
-    monitor = Monitor(spec, Child(init_pid), server_child, inbox)
-    with suppress(PeerGone):  # it was killed, and the monitor will see by what
-        to_init.send("go")
-    gc.enable()
-    return monitor.run(to_init, to_server, lambda: prepared(init_pid, server_pid, monitor.created))
+    return Processes(Child(init_pid), server_child, to_init, to_server)
 
 
-def _start_init(spec: Spec, server_pid: int, to_server: Channel, init_end: Channel) -> tuple[int, Channel]:
+def _start_init(
+    spec: Spec, server_pid: int, to_server: Channel, init_end: Channel, meanwhile: Callable[[], None]
+) -> tuple[int, Channel]:
     """Fork the helper that makes the namespaces and init, and see it end: (pid of init, channel to it)."""
     # Not before the server is forked: it imports what it needs at the same time, on another CPU where there is one.
     import prctl
@@ -78,6 +75,7 @@ def _start_init(spec: Spec, server_pid: int, to_server: Channel, init_end: Chann
     helper_pid = namespaces.fork(helper)
     os.close(user_namespace)
     launcher_end.close()
+    meanwhile()
     try:
         started = to_init.expect("started")
     finally:

@@ -84,11 +84,12 @@ class Channel:
             return
 
     def receive(self) -> Message | None:
-        """The next packet, or None at the end of file (also ECONNRESET: the peer died with packets unread)."""
+        """The next packet, or None at the end of file."""
         try:
             packet, descriptors, _, _ = socket.recv_fds(self._end, LIMIT, 4)
         except ConnectionResetError:
-            return None
+            # The peer ended with packets of ours unread, which is said once. What it had sent before is still there.
+            packet, descriptors, _, _ = socket.recv_fds(self._end, LIMIT, 4)
         if not packet:
             return None
         for descriptor in descriptors:

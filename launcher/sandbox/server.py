@@ -7,10 +7,11 @@ in a mount namespace of its own, made before the FUSE mount: `host` cannot find 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from importlib import import_module
 from typing import Protocol
 
-from launcher.container.removal import remove_tree
+from launcher.container.removal import remove_tree, vanish
 from launcher.errors import UfsError
 from launcher.sandbox.protocol import Channel, PeerGone
 from launcher.sandbox.spec import Spec
@@ -24,11 +25,12 @@ class TreeSource(Protocol):
         """The image's read-only tree."""
 
 
-def run(channel: Channel, init: Channel, image: TreeSource, spec: Spec, lock: int) -> int:
+def run(channel: Channel, init: Channel, image: TreeSource, spec: Spec, lock: int, orphaned: Callable[[], None]) -> int:
     """Serve the container's root until its mount is gone; the exit status.
 
     `init` is the channel on which the mounted /dev/fuse comes. Ends with the container, also when the launcher was
-    killed before it could ask for anything: then the channels end. `lock` marks the container as in use.
+    killed before it could ask for anything: then the channels end. `lock` marks the container as in use. `orphaned` is
+    called when the launcher has ended before the container.
     """
     os.setsid()  # a terminal's signals are for the launcher
     _keep_only(2, channel.fileno(), init.fileno(), lock)
@@ -45,9 +47,10 @@ def run(channel: Channel, init: Channel, image: TreeSource, spec: Spec, lock: in
     finally:
         init.close()
         # Until "over", or its end, the launcher may still write in the container's directory.
-        channel.receive()
+        if channel.receive() is None and not spec.remove:
+            orphaned()
         # Nothing but temporaries is in the work directory, and nobody continues them.
-        remove_tree(spec.directory if spec.remove else spec.work)
+        remove_tree(vanish(spec.directory) if spec.remove else spec.work)
     return 0
 
 

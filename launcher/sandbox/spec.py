@@ -35,6 +35,7 @@ class Spec(NamedTuple):
     terminal_size: bytes  # struct winsize for the container's terminal, b"" where the caller has none
     init: bool
     remove: bool
+    streams: tuple[int, int, int]  # descriptors that become 0, 1 and 2 where it has no terminal; -1: /dev/null
 
     @property
     def upper(self) -> str:

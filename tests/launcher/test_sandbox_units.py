@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.container import lifecycle, names
+from launcher.container import catalogue, names
 from launcher.container.removal import remove_tree
 from launcher.errors import UfsError
 from launcher.sandbox import idmap, seccomp, user
@@ -175,6 +175,6 @@ def test_remove_tree_of_depth(tmp_path: Path) -> None:
 
 
 def test_no_store_has_no_containers(tmp_path: Path) -> None:
-    assert lifecycle.every(str(tmp_path)) == []
+    assert catalogue.every(str(tmp_path)) == []
     with pytest.raises(UfsError, match="no container 'x'"):
-        lifecycle.find(str(tmp_path), "x")
+        catalogue.find(str(tmp_path), "x")

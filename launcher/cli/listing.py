@@ -1,0 +1,61 @@
+"""Rows of a listing, as a table or by `--format`, in Docker's ways."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from launcher.cli.output import plain
+from launcher.cli.template import Template
+
+_BETWEEN, _NARROWEST = 3, 10
+_ESCAPES = (("\\t", "\t"), ("\\n", "\n"))
+
+
+def show(format_: str | None, default: str, headers: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print `rows`, dictionaries of fields whose headers are `headers`.
+
+    `format_`: None or "table" for the template `default`, "table TEMPLATE" for one of the user's, "json" for a JSON
+    object a line, else a template for each row.
+    """
+    text = format_ if format_ is not None else "table"
+    if text == "json":
+        for row in rows:
+            click.echo(
+                json.dumps({key: value for key, value in row.items() if not callable(value)}, ensure_ascii=False)
+            )
+        return
+    as_table = text == "table" or text.startswith("table ")
+    body = text.removeprefix("table").strip() or default
+    for sign, meant in _ESCAPES:
+        body = body.replace(sign, meant)
+    template = Template(body)
+    lines = [template.render(row) for row in rows]
+    if not as_table:
+        for line in lines:
+            click.echo(line)
+        return
+    # The header is the same template, where every field is called by its header and every function does nothing.
+    first = template.render(
+        dict(headers), dict.fromkeys(("json", "join", "upper", "lower", "title", "truncate", "pad", "split"), _same)
+    )
+    columns([first, *lines])
+
+
+def columns(lines: Sequence[str]) -> None:
+    """Print lines whose cells are separated by tabs as columns."""
+    cells = [[plain(cell) for cell in line.split("\t")] for line in lines]
+    widths: dict[int, int] = {}
+    for row in cells:
+        for number, cell in enumerate(row):
+            widths[number] = max(widths.get(number, _NARROWEST - _BETWEEN), len(cell))
+    for row in cells:
+        padded = [cell.ljust(widths[number] + _BETWEEN) for number, cell in enumerate(row[:-1])]
+        click.echo("".join([*padded, row[-1]]).rstrip())
+
+
+def _same(value: Any, *_: Any) -> Any:
+    return value

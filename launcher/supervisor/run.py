@@ -1,0 +1,164 @@
+"""Running a container whose lock is held, in this process: from its configuration to the record of its end."""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import os
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from launcher.container import control, lifecycle, lock, state
+from launcher.errors import UfsError
+from launcher.sandbox.protocol import PeerGone
+from launcher.sandbox.spec import Spec
+
+if TYPE_CHECKING:
+    from launcher.container.catalogue import Container
+    from launcher.container.config import Config
+    from launcher.image.resolve import Image
+    from launcher.sandbox.monitor import Processes
+    from launcher.sandbox.protocol import Channel
+    from launcher.supervisor.supervisor import Supervisor
+
+FAILED = 125
+
+Streams = tuple[int, int, int]
+"""Descriptors for standard input, output and error; -1: none, or not ours to read or write."""
+
+_PIPE = 1 << 18
+
+
+def run(container: Container, image: Image, held: int, *, local: bool, first: Channel | None = None) -> int:
+    """Run `container`, which is Starting, to its end: the exit status. Raises `UfsError` where the launcher failed.
+
+    `held` is its lock, which is free again on return. With `local` the caller's standard streams are the container's;
+    `first` is a connection of whoever started it in the background.
+    """
+    made = container.config
+    known = state.read(container.directory)
+    created = known.created if isinstance(known, state.Starting) else []
+    supervisor: Supervisor | None = None
+    status, failure = FAILED, None
+    try:
+        processes, streams = _made(made, container.directory, image, held, local)
+        from launcher.supervisor.supervisor import Supervisor
+
+        supervisor = Supervisor(container.directory, made, created, local=local)
+        status = _supervised(supervisor, processes, streams, first)
+    except UfsError as error:
+        status, failure = (error.status if error.status != 1 else FAILED), error
+    ended = state.Exited(lifecycle.now(), status, str(failure) if failure else None, created)
+    if supervisor is not None:
+        supervisor.stop_listening()
+        ended = ended._replace(created=supervisor.created, started=supervisor.started_at)
+    _finish(container, ended)
+    lock.release(held)
+    if supervisor is not None:
+        supervisor.flush_outputs()
+        supervisor.close(status, failure)
+    if failure is not None:
+        if first is not None and (supervisor is None or not supervisor.adopted):
+            first.fail(str(failure), status)
+        raise failure
+    return status
+
+
+def _made(made: Config, directory: str, image: Image, held: int, local: bool) -> tuple[Processes, Streams]:
+    """Its processes, which wait for "go", and our ends of its streams."""
+    from launcher.sandbox import launch
+
+    def orphaned() -> None:
+        state.settle(directory, time.time())
+
+    theirs, ours = _streams(made, local)
+    spec = _spec(made, directory, theirs, local)
+    processes = launch.start(spec, image, held, meanwhile=_preload, orphaned=orphaned)
+    for descriptor in theirs:
+        if descriptor > 2:
+            os.close(descriptor)
+    return processes, ours
+
+
+def _preload() -> None:
+    """Import what supervising needs while other processes of the container do their part."""
+    import launcher.supervisor.supervisor  # noqa: F401
+
+
+def _supervised(supervisor: Supervisor, processes: Processes, streams: Streams, first: Channel | None) -> int:
+    supervisor.listen(control.listen(supervisor.directory))
+
+    def go() -> None:
+        if first is not None:
+            supervisor.adopt(first)
+        with suppress(PeerGone):  # it was killed, and the monitor will see by what
+            assert processes.to_init is not None
+            processes.to_init.send("go")
+        gc.enable()
+
+    return supervisor.run(processes, streams, go)
+
+
+def _streams(made: Config, local: bool) -> tuple[Streams, Streams]:
+    """(what the command gets as 0, 1 and 2, our ends). A terminal is made inside."""
+    if made.terminal:
+        return (-1, -1, -1), (-1, -1, -1)
+    theirs, ours = [-1, 1, 2], [-1, -1, -1]
+    if made.interactive:
+        if local:
+            theirs[0] = 0
+        else:
+            theirs[0], ours[0] = _pipe()
+    if not local or made.log.driver != "none":
+        for number in (1, 2):
+            ours[number], theirs[number] = _pipe()
+    return (theirs[0], theirs[1], theirs[2]), (ours[0], ours[1], ours[2])
+
+
+def _spec(made: Config, directory: str, streams: Streams, local: bool) -> Spec:
+    from launcher.sandbox import terminal
+
+    size = (terminal.window_size(0) or terminal.window_size(1)) if made.terminal and local else b""
+    return Spec(
+        id=made.id,
+        directory=directory,
+        argv=made.argv,
+        environment=made.environment,
+        working_directory=made.working_directory,
+        user=made.user,
+        hostname=made.hostname,
+        volumes=made.volumes,
+        ids=made.ids,
+        capabilities=frozenset(made.capabilities),
+        engine=made.engine,
+        read_only=made.read_only,
+        interactive=made.interactive,
+        terminal=made.terminal,
+        terminal_size=size,
+        init=made.init,
+        remove=made.remove,
+        streams=streams,
+    )
+
+
+def _pipe() -> tuple[int, int]:
+    """A pipe with room for what a program says between two turns of the loop: (read end, write end)."""
+    ends = os.pipe()
+    # EPERM: this user has used up what pipes may hold (pipe-user-pages-soft), and the smallest will do.
+    with suppress(PermissionError):
+        fcntl.fcntl(ends[1], fcntl.F_SETPIPE_SZ, _PIPE)
+    return ends
+
+
+def _finish(container: Container, ended: state.Exited) -> None:
+    """Record the end. What is to go the server has removed, unless it was killed."""
+    made, directory = container.config, container.directory
+    left = directory if made.remove else f"{directory}/work"
+    if os.path.lexists(left):
+        lifecycle.remove_as_owner(left, made.ids)
+    if made.remove:
+        return
+    with suppress(FileNotFoundError):  # it never began to listen
+        os.unlink(f"{directory}/{control.NAME}")
+    state.move(directory, ended)

@@ -1,0 +1,280 @@
+"""The supervisor of one container: from its first process to the record of its end.
+
+It is the process that started the container: in the foreground the command itself, in the background a child of it
+(`background`). It holds the lock, the log, the terminal and the socket; everything else is files.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from launcher.container import logs, state
+from launcher.container.config import Config
+from launcher.errors import UfsError
+from launcher.sandbox import signal_names, signals, terminal
+from launcher.sandbox.monitor import Monitor, Processes
+from launcher.sandbox.protocol import Channel
+from launcher.supervisor import pausing
+from launcher.supervisor.console import Input, Output
+from launcher.supervisor.loop import Loop, Timer
+from launcher.supervisor.service import Service
+from launcher.supervisor.sinks import Sink
+
+
+class Supervisor:
+    """Watches one run of a container and serves who asks for something. One use: `run`.
+
+    `local`: its own standard streams are the caller's, and the container's.
+    """
+
+    def __init__(self, directory: str, made: Config, created: list[str], *, local: bool) -> None:
+        self.loop = Loop()
+        self.directory = directory
+        self._made = made
+        self._local = local
+        self._created = created
+        self._log = logs.Writer(directory, made.log) if made.log.driver != "none" else None
+        names = ("stdout",) if made.terminal else ("stdout", "stderr")
+        self._outputs = {name: Output(self.loop, name.encode(), self._log) for name in names}
+        self._input = Input(self.loop)
+        self._master = -1
+        self._size = b""
+        self._running: state.Running | None = None
+        self._how_paused = ""
+        self._service: Service | None = None
+        self.adopted = False
+        self._begun = False
+        self._grace: Timer | None = None
+        self._cleanup = ExitStack()
+
+    def listen(self, listening: socket.socket) -> None:
+        """Serve whoever connects."""
+        self._service = Service(self.loop, self, listening)
+
+    def adopt(self, channel: Channel) -> None:
+        """Serve a connection that there is already, and answer the first that is asked on it."""
+        assert self._service is not None
+        self.adopted = True
+        self._service.adopt(channel)
+
+    def stop_listening(self) -> None:
+        """Nobody can connect any more; who has stays connected."""
+        if self._service is not None:
+            self._service.stop_listening()
+
+    def close(self, status: int, failure: UfsError | None) -> None:
+        """Tell everybody who is connected how it ended."""
+        if self._service is None:
+            return
+        if failure is not None and not self._begun:
+            self._service.fail(failure)
+        else:
+            self._service.close(status, str(failure) if failure else None)
+
+    def run(self, processes: Processes, streams: tuple[int, int, int], first: Callable[[], None]) -> int:
+        """Until both processes have ended: the exit status. UfsError where the launcher failed.
+
+        `streams` are our ends of its standard streams, -1 for those that we have no part in. `first` is called when
+        everything is in place, to let the container go.
+        """
+        self._inbox = signals.Inbox()
+        self._processes = processes
+        self.monitor = Monitor(self.loop, processes, self)
+        self.loop.reads(self._inbox.reader, self._on_signal)
+        self._connect(streams)
+        with self._cleanup:
+            first()
+            while not self.monitor.over:
+                self.loop.turn()
+        return self.monitor.outcome()
+
+    def flush_outputs(self) -> None:
+        """Until everybody attached has taken everything, or is gone."""
+        while any(output.waiting for output in self._outputs.values()):
+            self.loop.turn()
+
+    @property
+    def created(self) -> list[str]:
+        """The names made in its layer as mount points, by this run and those before."""
+        return self._created
+
+    @property
+    def started_at(self) -> float:
+        """When its command began; 0 where it never did."""
+        return self._running.at if self._running else 0.0
+
+    # What the monitor tells
+
+    def terminal(self, master: int) -> None:
+        """From now on bytes go between its terminal and whoever is attached."""
+        self._master = master
+        terminal.set_window_size(master, self._size)
+        self._cleanup.callback(os.close, master)
+        self._outputs["stdout"].begin(os.dup(master))
+        self._input.begin(master)
+        if self._local:
+            self._outputs["stdout"].add(Sink(self.loop, 1, self._cannot_show))
+
+    def prepared(self, created: list[str]) -> None:
+        """Write down that it runs: from now on other processes may enter it."""
+        import time
+
+        self._created = list(dict.fromkeys([*self._created, *created]))
+        init, server = self._processes.init.pid, self._processes.server.pid
+        self._running = state.Running(
+            time.time(), init, server, self._created, state.ticks(init), state.boot_id()
+        )  # fmt: skip
+        state.move(self.directory, self._running)
+
+    def executed(self) -> None:
+        """Its command has begun."""
+        self._begun = True
+        if self._service is not None:
+            self._service.tell_started()
+
+    def ended(self) -> None:
+        """Read what is left of its output: nobody writes to it any more."""
+        for output in self._outputs.values():
+            output.drain()
+        self._input.stop()
+        if self._log is not None:
+            self._log.close()
+        if self._grace is not None:
+            self._grace.cancel()
+
+    # What can be asked of it
+
+    def signal(self, number: int) -> None:
+        """Send it to the command."""
+        if number == signal.SIGKILL:
+            self.monitor.kill()
+        else:
+            self.monitor.deliver(number)
+
+    def stop(self, number: int, grace: float | None) -> None:
+        """Send it, and SIGKILL after so many seconds; a paused container goes on first, or it could do neither."""
+        if grace is not None and not self.monitor.ended:
+            self._grace = self.loop.after(grace, self.monitor.kill)
+        self.signal(number)
+        if self._how_paused:
+            self.unpause()
+
+    def pause(self) -> str:
+        """Keep all its processes from going on."""
+        running = self._need_running()
+        if self._how_paused:
+            raise UfsError(f"container {self._made.name} is paused already", 1)
+        pausing.stop(running.pid)
+        self._how_paused = "signals"
+        state.move(self.directory, state.Paused(*running, self._how_paused))
+        return self._how_paused
+
+    def unpause(self) -> str:
+        """Let them."""
+        running = self._need_running()
+        if not self._how_paused:
+            raise UfsError(f"container {self._made.name} is not paused", 1)
+        pausing.proceed(running.pid)
+        how, self._how_paused = self._how_paused, ""
+        state.move(self.directory, running)
+        return how
+
+    def flush(self) -> None:
+        """Record what it has said."""
+        for output in self._outputs.values():
+            output.catch_up()
+
+    def attach(self, output: int, error: int, wants_input: bool) -> Callable[[], None]:
+        """Pass its streams on to two stream sockets until the returned function is called."""
+        os.set_blocking(output, False)
+        attached: list[tuple[Output, Sink]] = []
+
+        def gone() -> None:
+            for stream, sink in attached:
+                stream.remove(sink)
+            attached.clear()
+
+        for name, stream in self._outputs.items():
+            sink = Sink(self.loop, output if name == "stdout" else error, lambda _: gone())
+            stream.add(sink)
+            attached.append((stream, sink))
+        os.close(error)
+        if wants_input:
+            self._input.add(output, self._on_input_end)
+
+        def detach() -> None:
+            self._input.remove(output)
+            gone()
+            os.close(output)
+
+        return detach
+
+    def resize(self, size: bytes) -> None:
+        """Its terminal has a new window size."""
+        self._size = size
+        if self._master >= 0:
+            terminal.set_window_size(self._master, size)
+
+    @property
+    def has_terminal(self) -> bool:
+        """Whether it has one."""
+        return self._made.terminal
+
+    # The rest
+
+    def _connect(self, streams: tuple[int, int, int]) -> None:
+        for name, source in (("stdout", streams[1]), ("stderr", streams[2])):
+            if source >= 0:
+                self._outputs[name].begin(source)
+                if self._local:
+                    self._outputs[name].add(Sink(self.loop, 1 if name == "stdout" else 2, self._reader_gone(name)))
+        if streams[0] >= 0:
+            self._input.begin(streams[0])
+
+    def _reader_gone(self, name: str) -> Callable[[OSError], None]:
+        def gone(error: OSError) -> None:
+            if error.errno == errno.EPIPE:  # its next write gets the same, and the signal
+                self._outputs[name].close()
+            else:
+                self._cannot_show(error)
+
+        return gone
+
+    def _cannot_show(self, error: OSError) -> None:
+        """Whoever read it is gone, or the disk is full: nobody sees what the container does."""
+        self.monitor.fail(UfsError(f"standard output: {error.strerror}; the container was ended", 125))
+
+    def _on_input_end(self) -> None:
+        """Who was attached sends no more. That is the container's end of input, unless others may attach later."""
+        if not self._made.terminal and not self._made.detached:
+            self._input.end()
+
+    def _need_running(self) -> state.Running:
+        if self._running is None or self.monitor.ended:
+            raise UfsError(f"container {self._made.name} is not running", 1)
+        return self._running
+
+    def _on_signal(self) -> None:
+        for number in self._inbox.arrived():
+            if self.monitor.ended:
+                continue  # only the server is left, which writes out and ends
+            if not self._local:
+                self._told_in_background(number)
+            elif number == signal.SIGTSTP:
+                signals.stop_together(self._processes.init.pid)
+            elif number == signal.SIGCONT:
+                signals.resume(self._processes.init.pid)
+            elif number == signal.SIGWINCH and self._master >= 0:
+                terminal.set_window_size(self._master, terminal.window_size(0) or terminal.window_size(1))
+            else:
+                self.monitor.deliver(number)
+
+    def _told_in_background(self, number: int) -> None:
+        """The session or the machine ends: the container is stopped as `ufs stop` would."""
+        if number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPWR):
+            self.stop(signal_names.number(self._made.stop_signal or "SIGTERM"), self._made.stop_timeout)
