@@ -32,6 +32,7 @@ def diff(container: str) -> None:
     known = found.observe()
     created = [] if isinstance(known, state.Created | state.Dead) else known.created
     upper = f"{found.directory}/upper"
+    mapped = image.id is not None and not found.config.ids.single
 
     def body(_: Channel) -> int:
         from launcher.container.changes import changes, without_mount_points
@@ -39,7 +40,7 @@ def diff(container: str) -> None:
         if not os.path.isdir(upper):  # it ended before its layer was made
             return 0
         with os.fdopen(os.dup(1), "wb") as output:
-            for change in without_mount_points(changes(upper, image.open_tree()), created):
+            for change in without_mount_points(changes(upper, image.open_tree(), owners=mapped), created):
                 output.write(
                     f"{change.kind} {_printable(os.fsdecode(change.path))}\n".encode("utf-8", "surrogateescape")
                 )

@@ -17,31 +17,40 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Change(NamedTuple):
-    """One changed name: `kind` is A, C or D, `path` absolute in the container."""
+    """One changed name: `kind` is A, C or D, `path` absolute in the container.
+
+    `only_below`: a directory with the mode, owner and time of the tree's, which is there for what is in it alone.
+    """
 
     kind: str
     path: bytes
+    only_below: bool = False
 
 
 class _Level(NamedTuple):
-    """A directory of the upper: its path in the container, its descriptor, the tree's directory that it covers
-    (0: none), whether it hides that one's names, and whether all of it counts as added (it was moved here)."""
+    """A directory of the upper: its path in the container, whether the image has that name, its descriptor, the
+    tree's directory that it covers (0: none), whether it hides that one's names, whether all of it counts as added (it
+    was moved here), and whether owners can be compared."""
 
     path: bytes
+    known: bool
     descriptor: int
     node: int
     covered: bool
     moved: bool
+    owners: bool
 
 
-def changes(upper: str, tree: Tree) -> Iterator[Change]:
+def changes(upper: str, tree: Tree, *, owners: bool = True) -> Iterator[Change]:
     """Compare an upper directory with the tree below it, parents before what is in them.
+
+    `owners` says whether the upper has the owners that programs see, and not one for everything.
 
     A directory that is in the upper is changed even if only something in it is (as Docker shows it); one that was
     renamed is added with all it holds, and deleted where it was.
     """
     opened = [os.open(upper, _DIRECTORY)]
-    levels = [_compare(_Level(b"", opened[0], ROOT, False, False), tree)]
+    levels = [_compare(_Level(b"", True, opened[0], ROOT, False, False, owners), tree)]
     try:
         while levels:
             found = next(levels[-1], None)
@@ -53,19 +62,29 @@ def changes(upper: str, tree: Tree) -> Iterator[Change]:
             else:
                 opened.append(found.descriptor)
                 levels.append(_compare(found, tree))
+                yield Change(
+                    CHANGED if found.known else ADDED, found.path, found.known and _as_in_the_tree(found, tree)
+                )
     finally:
         for descriptor in opened:
             os.close(descriptor)
 
 
-def without_mount_points(found: Iterable[Change], created: Iterable[str]) -> Iterator[Change]:
-    """Leave out the empty names that were made in the layer as places to mount on, and nothing else."""
-    ours = {os.fsencode(path) for path in created}
-    every = list(found)
-    filled = {parent for change in every if change.path not in ours for parent in _parents(change.path)}
-    for change in every:
-        if change.kind != ADDED or change.path not in ours or change.path in filled:
-            yield change
+def without_mount_points(found: Iterable[Change], made: Iterable[str]) -> list[Change]:
+    """Leave out the places `made` in the layer to mount on, the directories that are there for them alone, and
+    nothing else.
+    """
+    ours = {os.fsencode(path) for path in made}
+    above = {parent for path in ours for parent in _parents(path)}
+    needed: set[bytes] = set()
+    shown = []
+    # From the end on, for there what is in a directory comes before it.
+    for change in reversed(list(found)):
+        idle = change.path in ours or (change.only_below and change.path in above)
+        if change.path in needed or not idle:
+            needed.update(_parents(change.path))
+            shown.append(change)
+    return shown[::-1]
 
 
 def _parents(path: bytes) -> Iterator[bytes]:
@@ -93,18 +112,29 @@ def _compare(level: _Level, tree: Tree) -> Iterator[Change | _Level]:
             if known:
                 yield Change(DELETED, path)
             continue
-        yield Change(CHANGED if known else ADDED, path)
-        if listing.names[name] == whiteout.DT_DIR:
-            covers = tree.lookup(level.node, name) if lower.get(name) == whiteout.DT_DIR else 0
-            yield _enter(level, path, name, covers, name in listing.whiteouts, tree)
+        if listing.names[name] != whiteout.DT_DIR:
+            yield Change(CHANGED if known else ADDED, path)
+            continue
+        covers = tree.lookup(level.node, name) if lower.get(name) == whiteout.DT_DIR else 0
+        yield _enter(level, path, known, covers, name in listing.whiteouts, tree)
 
 
-def _enter(level: _Level, path: bytes, name: bytes, covers: int, hidden: bool, tree: Tree) -> _Level:
-    descriptor = os.open(name, _DIRECTORY, dir_fd=level.descriptor)
+def _enter(level: _Level, path: bytes, known: bool, covers: int, hidden: bool, tree: Tree) -> _Level:
+    descriptor = os.open(path.rpartition(b"/")[2], _DIRECTORY, dir_fd=level.descriptor)
     redirect = whiteout.marks(descriptor).redirect
     if redirect is not None:
-        return _Level(path, descriptor, _origin(redirect, level.node, tree), False, True)
-    return _Level(path, descriptor, covers, hidden, level.moved)
+        return _Level(path, known, descriptor, _origin(redirect, level.node, tree), False, True, level.owners)
+    return _Level(path, known, descriptor, covers, hidden, level.moved, level.owners)
+
+
+def _as_in_the_tree(level: _Level, tree: Tree) -> bool:
+    """Whether a directory is what its copy-up made it: a whole copy but for what changed in it."""
+    if not level.node or level.covered or level.moved:
+        return False
+    upper, lower = os.fstat(level.descriptor), Attr.unpack(tree.attr(level.node))
+    if level.owners and (upper.st_uid, upper.st_gid) != (lower.uid, lower.gid):
+        return False
+    return (upper.st_mode, upper.st_mtime_ns) == (lower.mode, lower.mtime * 10**9 + lower.mtimensec)
 
 
 def _origin(redirect: bytes, sibling_of: int, tree: Tree) -> int:

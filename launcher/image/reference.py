@@ -104,4 +104,6 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _refuse(text: str, reason: str) -> UfsError:
-    return UfsError(f"{text!r} is not an image name: {reason}", 125)
+    from launcher.image import foreign
+
+    return UfsError(foreign.explain(text) or f"{text!r} is not an image name: {reason}", 125)

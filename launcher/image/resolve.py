@@ -148,7 +148,7 @@ def unknown(
 
     from launcher.image import foreign
 
-    looks_like = foreign.explain(name) if more else None
+    looks_like = foreign.explain(name)
     if looks_like:
         return UfsError(looks_like, status)
     reference.id_prefix(name) or reference.parse(name)  # a name that cannot be one is told so

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
+from launcher.container.removal import remove_tree
 from launcher.errors import UfsError
 from launcher.sandbox import syscalls
 
@@ -22,6 +25,7 @@ class Targets:
 
     def __init__(self) -> None:
         self.created: list[str] = []
+        self._root = os.stat("/").st_dev
 
     def directory(self, path: str, *, mode: int = 0o755, plain: bool = False) -> int:
         """An O_PATH descriptor of the directory `path`; `plain` refuses a symbolic link anywhere in it."""
@@ -44,7 +48,8 @@ class Targets:
             real = os.path.realpath(path)
             self._make_directories(os.path.dirname(real), 0o755)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-            os.close(syscalls.openat2(real, flags, mode=0o644, resolve=_INSIDE | syscalls.RESOLVE_NO_SYMLINKS))
+            with _times_kept(os.path.dirname(real)):
+                os.close(syscalls.openat2(real, flags, mode=0o644, resolve=_INSIDE | syscalls.RESOLVE_NO_SYMLINKS))
             self.created.append(real)
             descriptor = syscalls.openat2(path, os.O_PATH, resolve=_INSIDE)
         if stat.S_ISDIR(os.fstat(descriptor).st_mode):
@@ -52,13 +57,68 @@ class Targets:
             raise UfsError(f"{path} is a directory in the image; a file cannot be mounted there", 125)
         return descriptor
 
+    def own_file(self, path: str) -> int | None:
+        """As `file`, for a file of ours: whatever else is there in the container's layer gives way to an empty file.
+
+        That may be a directory, a link with itself, to another mount such as /proc, or through a file. Below a volume
+        nothing is made or removed, since it is the host's: None where there is no file.
+        """
+        parent, name = os.path.split(path)
+        if not os.path.isdir(parent) and not self._may_be_made(os.path.realpath(parent)):
+            raise UfsError(f"{parent} is no directory in the image, and {name} has to be put there", 125)
+        directory = self.directory(parent)
+        try:
+            found = self._plain_file(path)
+            if found is not None or os.fstat(directory).st_dev != self._root:
+                return found
+            if not os.path.lexists(path) or self._may_be_made(os.path.realpath(path)):
+                # ENOENT: the kernel does not find its way through "NAME/.." where NAME is missing, realpath does.
+                with suppress(FileNotFoundError):
+                    return self.file(path)
+            real = os.path.join(os.path.realpath(parent), name)
+            with _times_kept(os.path.dirname(real)):
+                remove_tree(real) if os.path.isdir(real) and not os.path.islink(real) else os.unlink(real)
+            return self.file(real)
+        finally:
+            os.close(directory)
+
+    def _plain_file(self, path: str) -> int | None:
+        """The file at `path`, unless it is a directory, not there, or of a mount that is not the container's."""
+        try:
+            descriptor = syscalls.openat2(path, os.O_PATH, resolve=_INSIDE)
+        except OSError:  # ENOENT, ELOOP, ENOTDIR, ENAMETOOLONG: not to be found, however that comes
+            return None
+        state = os.fstat(descriptor)
+        parent = os.stat(os.path.dirname(path))
+        if stat.S_ISDIR(state.st_mode) or state.st_dev not in (self._root, parent.st_dev):
+            os.close(descriptor)
+            return None
+        return descriptor
+
+    def _may_be_made(self, path: str) -> bool:
+        """Whether nothing is at `path`, a name without links, and a directory of the container's layer is above it."""
+        if os.path.lexists(path):
+            return False
+        while not os.path.lexists(path):
+            path = os.path.dirname(path)
+        return os.path.isdir(path) and os.stat(path).st_dev == self._root
+
     def _make_directories(self, path: str, mode: int) -> None:
         if os.path.isdir(path):
             return
         self._make_directories(os.path.dirname(path), 0o755)
-        os.mkdir(path, mode)
+        with _times_kept(os.path.dirname(path)):
+            os.mkdir(path, mode)
         os.chmod(path, mode)  # the umask may have taken bits away
         self.created.append(path)
+
+
+@contextmanager
+def _times_kept(directory: str) -> Iterator[None]:
+    """A place to mount on is nothing that happened in the directory, neither for programs nor for `ufs diff`."""
+    before = os.stat(directory)
+    yield
+    os.utime(directory, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def read_file(path: str) -> str:

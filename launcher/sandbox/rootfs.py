@@ -28,6 +28,7 @@ class _Bind(NamedTuple):
     volume: Volume
     tree: int
     is_directory: bool
+    generated: bool
 
 
 class Parts:
@@ -36,7 +37,7 @@ class Parts:
     def __init__(self, spec: Spec) -> None:
         self.kernel = KernelFiles()
         self.devices = Devices(spec.ids)
-        self.binds = [_taken(volume) for volume in _in_order(spec)]
+        self.binds = [_taken(volume, volume not in spec.volumes) for volume in _in_order(spec)]
 
 
 def pivot(directory: str) -> None:
@@ -77,7 +78,7 @@ def _in_order(spec: Spec) -> list[Volume]:
     return sorted(every, key=lambda volume: volume.target.count("/"))
 
 
-def _taken(volume: Volume) -> _Bind:
+def _taken(volume: Volume, generated: bool) -> _Bind:
     try:
         tree = syscalls.clone_tree(volume.source)
     except FileNotFoundError as error:
@@ -86,15 +87,19 @@ def _taken(volume: Volume) -> _Bind:
         raise UfsError(f"-v {volume.source}:{volume.target}: no permission to reach {volume.source}", 125) from error
     if volume.read_only:
         syscalls.set_mount_attributes(tree, syscalls.MOUNT_ATTR_RDONLY, recursive=True)
-    return _Bind(volume, tree, stat.S_ISDIR(os.fstat(tree).st_mode))
+    return _Bind(volume, tree, stat.S_ISDIR(os.fstat(tree).st_mode), generated)
 
 
 def _attach_bind(bind: _Bind, targets: Targets) -> None:
     path = bind.volume.target
-    target = targets.directory(path) if bind.is_directory else targets.file(path)
-    syscalls.attach(bind.tree, target)
+    if bind.generated:
+        target = targets.own_file(path)
+    else:
+        target = targets.directory(path) if bind.is_directory else targets.file(path)
+    if target is not None:
+        syscalls.attach(bind.tree, target)
+        os.close(target)
     os.close(bind.tree)
-    os.close(target)
 
 
 def _temporary(path: str, targets: Targets) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.launcher.running import Runner
 
 
@@ -27,10 +29,28 @@ def test_diff_of_a_renamed_directory(run: Runner) -> None:
     assert "A /etc2/group" not in lines
 
 
-def test_unchanged(run: Runner) -> None:
-    """Places to mount on are not changes."""
-    run.kept("--name", "same", "IMAGE", "true", check=True)
-    assert run.user.run(["ufs", "diff", "same"], check=True).stdout in ("", "C /etc\n")
+@pytest.mark.parametrize(
+    "options", [[], ["-t"], ["--read-only"], ["-v", "/tmp:/new/deep/dir", "-v", "/etc/passwd:/etc/one/file"]]
+)
+def test_unchanged(run: Runner, options: list[str]) -> None:
+    """Places to mount on are not changes, nor are the directories that have them and keep their times."""
+    run.kept("--name", "same", *options, "IMAGE", "true", check=True)
+    assert run.user.run(["ufs", "diff", "same"], check=True).stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("script", "shown"),
+    [
+        ("chmod 700 /etc", "C /etc\n"),
+        ("touch /etc/x; rm /etc/x", "C /etc\n"),
+        ("touch /etc/one/x", "C /etc\nA /etc/one\nA /etc/one/x\n"),
+        ("mkdir /new/x", "A /new\nA /new/x\n"),
+    ],
+)
+def test_what_is_done_beside_a_mount_point_is_a_change(run: Runner, script: str, shown: str) -> None:
+    volumes = ["-v", "/tmp:/new/deep/dir", "-v", "/etc/passwd:/etc/one/file"]
+    run.kept("--name", "near", *volumes, "IMAGE", "sh", "-c", script, check=True)
+    assert run.user.run(["ufs", "diff", "near"], check=True).stdout == shown
 
 
 def test_names_with_control_characters_are_escaped(run: Runner) -> None:
