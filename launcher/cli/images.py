@@ -50,9 +50,10 @@ Examples:
 def load(path: str | None, other: str | None, platform: str | None, quiet: bool) -> None:
     """Add the images of an archive or a layout directory to the store.
 
-    PATH is a docker-archive (docker save, podman save), an oci-archive or an OCI layout directory; "-" is
-    standard input. Layers may be plain, gzip or zstd, and so may the archive. Everything is verified against
-    its digest; what does not match is refused as a whole.
+    PATH is a docker-archive (docker save, podman save), an oci-archive, an OCI layout directory or a directory
+    that skopeo wrote as dir:; "-" is standard input. Layers may be plain or compressed with gzip, zstd, xz or
+    bzip2, and so may the archive. Everything that is read is verified against its digest; what does not match is
+    refused as a whole. What the store has already is not read again.
     """
     from launcher.image import foreign, platforms
     from launcher.image.load import load as load_images

@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 from launcher.errors import UfsError
 from launcher.image import oci
-from launcher.image.archive import LayerSource
 from launcher.image.compression import detect, inflate
+from launcher.image.found import LayerSource
 from launcher.image.oci import Descriptor
 from launcher.image.source import Blob, Bytes, Cancelled
 from launcher.image.store import Store
@@ -29,6 +29,7 @@ _HEAD = 512
 _PIECES = 8  # waiting between the two threads of a layer
 _AT_A_TIME = 2
 _SUFFIX = {"plain": "", "gzip": "+gzip", "zstd": "+zstd"}
+"""Of the media types that OCI has. A layer of a docker-archive that is compressed otherwise is kept plain alone."""
 
 Progress = Callable[[int], None]
 """Called with the number of bytes of the source that were read since the last call; from any thread."""
@@ -150,6 +151,8 @@ class _Layer:
         kind = detect(_head(blob), self._layer.label)
         if kind == "plain":
             return self._bring_plain(blob)
+        if self._layer.descriptor is None and kind not in _SUFFIX:
+            need_blob, need_tar = False, True
         blob_file = self._blob_file(blob) if need_blob else None
         copied = blob_file[0] if blob_file and blob.path is None else None
         intake = _Intake(blob, _Sink(copied), self._progress, self._layer.label)
@@ -169,6 +172,10 @@ class _Layer:
                 self._sync(tar_fd)
             while intake.read(_CHUNK):  # what follows the stream is part of the blob
                 pass
+            if not need_blob and self._layer.descriptor is None:
+                assert tar_path is not None
+                plain = Descriptor(oci.LAYER, f"sha256:{self._layer.diff_id}", os.stat(tar_path).st_size)
+                return Ingested(plain, self._layer.diff_id, tar_path, tar_path)
             descriptor = self._described(kind, intake.sink.hash.hexdigest(), blob.size)
         except BaseException:
             if blob_file:

@@ -6,13 +6,13 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
 from launcher.errors import UfsError
 from launcher.image import archive, oci
-from launcher.image.archive import Found, LayerSource
+from launcher.image.found import Found, LayerSource
 from launcher.image.layers import Ingested, Ingesting
 from launcher.image.oci import Descriptor, ImageConfig, Manifest, Platform
 from launcher.image.source import opened
@@ -62,9 +62,36 @@ def load(
     nobody: an image that loses its last name stays. Raises UfsError, OSError; the store is then as before.
     """
     with _full_disk(store), Workspace(store) as workspace, opened(path, workspace) as (source, key):
-        loaded = bring(archive.images(source, wanted), workspace, progress or Silent(), source.label)
+        found = _known(archive.images(source, wanted), store)
+        loaded = bring(found, workspace, progress or Silent(), source.label)
         change_index(store, lambda records: added(records, loaded, key, named))
         return loaded
+
+
+def _known(found: list[Found], store: Store) -> list[Found]:
+    """Images of docker-archives, which state diff ids alone, with the manifests and blobs that the store has of them.
+
+    So what is there is neither read nor written again.
+    """
+    if all(image.manifest for image in found):
+        return found
+    manifests: dict[str, tuple[Descriptor, bytes]] = {}
+    blobs: dict[str, Descriptor] = {}
+    for record in store.records():
+        manifest, data = store.manifest_and_bytes(record.manifest.hex)
+        manifests.setdefault(record.image, (record.manifest._replace(annotations={}, platform=None), data))
+        for layer, diff_id in zip(manifest.layers, store.config(record.image).diff_ids, strict=True):
+            if os.path.exists(store.blob(layer.hex)):
+                blobs.setdefault(diff_id, layer._replace(annotations={}))
+    return [image if image.manifest else _with_known(image, manifests, blobs) for image in found]
+
+
+def _with_known(
+    image: Found, manifests: Mapping[str, tuple[Descriptor, bytes]], blobs: Mapping[str, Descriptor]
+) -> Found:
+    layers = [layer._replace(descriptor=blobs.get(layer.diff_id)) for layer in image.layers]
+    whole = all(layer.descriptor for layer in layers)
+    return image._replace(layers=layers, manifest=manifests.get(image.image) if whole else None)
 
 
 def bring(found: Sequence[Found], workspace: Workspace, steps: Progress, label: str) -> list[Loaded]:

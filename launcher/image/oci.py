@@ -8,6 +8,7 @@ strangers: every field is checked for its type, and anything else is `BadDocumen
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -27,23 +28,21 @@ INDEX_TYPES = frozenset({INDEX, "application/vnd.docker.distribution.manifest.li
 MANIFEST_TYPES = frozenset({MANIFEST, "application/vnd.docker.distribution.manifest.v2+json"})
 CONFIG_TYPES = frozenset({CONFIG, "application/vnd.docker.container.image.v1+json"})
 
-LAYER_COMPRESSION = {
-    LAYER: "plain",
-    LAYER + "+gzip": "gzip",
-    LAYER + "+zstd": "zstd",
-    "application/vnd.oci.image.layer.nondistributable.v1.tar": "plain",
-    "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip": "gzip",
-    "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd": "zstd",
-    "application/vnd.docker.image.rootfs.diff.tar": "plain",
-    "application/vnd.docker.image.rootfs.diff.tar.gzip": "gzip",
-    "application/vnd.docker.image.rootfs.diff.tar.zstd": "zstd",
-    "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip": "gzip",
-}
-"""What each media type of a layer says of its compression."""
+_UNSAID = frozenset({"", "application/json", "application/octet-stream", "text/plain"})
+"""What old registries and simple writers state where they state anything: the content says what it is."""
+
+_TAR = re.compile(r"[./+-](?:tar|x-tar|x-gtar)(?:[.+-]|$)")
+"""In the media type of a layer that is a tar, whatever its compression: Docker's, OCI's and those before them."""
+
+_SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1"
 
 
 class BadDocument(UfsError):
     """A document that is not what it should be; the message names the document and the field."""
+
+
+class NotAnImage(BadDocument):
+    """A document of something else, as of a chart or a signature. Where it stands beside images it is passed over."""
 
 
 class Platform(NamedTuple):
@@ -168,11 +167,21 @@ class Fields:
         return value
 
     def texts(self, key: str) -> list[str]:
-        """A list of strings; empty where it is absent or null."""
-        value = self.items(key)
+        """A list of strings; empty where it is absent or null. A null in it is an empty string, as to Go."""
+        value = ["" if item is None else item for item in self.items(key)]
         if not all(isinstance(item, str) for item in value):
             raise self.bad(key, "a list of strings")
         return value
+
+    def words(self, key: str) -> list[str]:
+        """A command: a list of strings, or one string for a list of one (strslice of Docker). No empty words alone."""
+        value = self._value.get(key)
+        words = [value] if isinstance(value, str) else self.texts(key)
+        return words if any(words) else []
+
+    def keys(self, key: str) -> list[str]:
+        """The keys of an object; of a list of strings these."""
+        return self.texts(key) if isinstance(self._value.get(key), list) else list(self.mapping(key))
 
     def mapping(self, key: str) -> dict[str, Any]:
         """An object; empty where it is absent or null."""
@@ -184,8 +193,8 @@ class Fields:
         return value
 
     def strings(self, key: str) -> dict[str, str]:
-        """An object of strings; empty where it is absent or null."""
-        value = self.mapping(key)
+        """An object of strings; empty where it is absent or null. A null in it is an empty string, as to Go."""
+        value = {name: "" if item is None else item for name, item in self.mapping(key).items()}
         if not all(isinstance(item, str) for item in value.values()):
             raise self.bad(key, "an object of strings")
         return value
@@ -240,6 +249,33 @@ def descriptor(value: Any, what: str) -> Descriptor:
     )
 
 
+def is_index(stated: str, value: Any, what: str) -> bool:
+    """Whether a document is an index; otherwise it is a manifest. NotAnImage for anything else.
+
+    `stated` is the media type of its descriptor. Where that says nothing the document's own counts, or its fields.
+    """
+    fields = Fields(value, what)
+    own = stated if stated not in _UNSAID else fields.text("mediaType", "")
+    check_media_type(own, what)
+    if own in INDEX_TYPES or own in MANIFEST_TYPES:
+        return own in INDEX_TYPES
+    if fields.value("manifests") is not None:
+        return True
+    if fields.value("config") is None and fields.value("layers") is None:
+        if fields.value("fsLayers") is not None:
+            check_media_type(_SCHEMA_1, what)
+        raise NotAnImage(f"{what} is neither a manifest nor an index; is it an image?")
+    return False
+
+
+def check_media_type(stated: str, what: str) -> None:
+    """NotAnImage for a media type that is neither a manifest's nor an index's nor silent."""
+    if stated.startswith(_SCHEMA_1):
+        raise BadDocument(f"{what} is of Docker's schema 1, which ended in 2017; save the image with a current tool")
+    if stated not in INDEX_TYPES | MANIFEST_TYPES | _UNSAID:
+        raise NotAnImage(f"{what}: unknown media type {stated[:90]!r}; is it an image?")
+
+
 def index(value: Any, what: str) -> list[Descriptor]:
     """The manifests that an image index or manifest list names."""
     fields = Fields(value, what)
@@ -254,15 +290,15 @@ def manifest(value: Any, what: str) -> Manifest:
     if not fields.mapping("config"):
         raise BadDocument(f"{what} has no 'config'; is it the manifest of an image?")
     config = descriptor(fields.mapping("config"), f"{what}, config")
-    if config.media_type not in CONFIG_TYPES:
-        raise BadDocument(f"{what}: config of unknown media type {config.media_type[:90]!r}; it is not an image")
+    if config.media_type not in CONFIG_TYPES | _UNSAID:
+        raise NotAnImage(f"{what}: config of unknown media type {config.media_type[:90]!r}; it is not an image")
     layers = [descriptor(item, f"{what}, layer {number}") for number, item in enumerate(fields.items("layers"))]
     for number, layer in enumerate(layers):
-        if layer.media_type not in LAYER_COMPRESSION:
-            known = "tar, tar+gzip and tar+zstd"
-            raise BadDocument(
-                f"{what}, layer {number}: unknown media type {layer.media_type[:90]!r}; known are {known}"
-            )
+        if layer.media_type.endswith("+encrypted"):
+            raise BadDocument(f"{what}, layer {number} is encrypted; skopeo copy --decryption-key decrypts it")
+        # The bytes say how a layer is compressed; what is no tar at all must not pass for one.
+        if layer.media_type not in _UNSAID and not _TAR.search(layer.media_type):
+            raise BadDocument(f"{what}, layer {number}: unknown media type {layer.media_type[:90]!r}; known are tars")
     return Manifest(config, layers)
 
 
@@ -271,20 +307,24 @@ def config(value: Any, what: str) -> ImageConfig:
     fields = Fields(value, what)
     inner = fields.fields("config")
     rootfs = fields.fields("rootfs")
-    return ImageConfig(
+    found = ImageConfig(
         _platform(fields),
         [check_digest(item, f"{what}, diff id {number}") for number, item in enumerate(rootfs.texts("diff_ids"))],
-        inner.texts("Entrypoint"),
-        inner.texts("Cmd"),
+        inner.words("Entrypoint"),
+        inner.words("Cmd"),
         inner.texts("Env"),
         inner.text("User", ""),
         inner.text("WorkingDir", ""),
         inner.text("StopSignal", ""),
-        list(inner.mapping("ExposedPorts")),
-        list(inner.mapping("Volumes")),
+        inner.keys("ExposedPorts"),
+        inner.keys("Volumes"),
         inner.strings("Labels"),
         fields.text("created", ""),
     )
+    said = [*found.entrypoint, *found.cmd, *found.env, *found.volumes, found.user, found.working_dir]
+    if any("\0" in text for text in said):  # no system call could take it
+        raise BadDocument(f"{what} has a NUL character in a command, variable, user or path; the image is malformed")
+    return found
 
 
 def _platform(fields: Fields) -> Platform:
@@ -292,5 +332,5 @@ def _platform(fields: Fields) -> Platform:
 
 
 def _check_schema(fields: Fields) -> None:
-    if fields.number("schemaVersion") != 2:
+    if fields.value("schemaVersion") not in (None, 2):  # many writers leave it out, and nobody minds
         raise fields.bad("schemaVersion", "2: save the image again with a current tool")

@@ -39,8 +39,12 @@ def parse(text: str) -> Platform:
 
 
 def matches(wanted: Platform, offered: Platform) -> bool:
-    """Whether `offered` runs where `wanted` is asked for: the same, or an older variant of the same."""
-    return (wanted.os, wanted.architecture) == (offered.os, offered.architecture) and _level(offered) <= _level(wanted)
+    """Whether `offered` runs where `wanted` is asked for: the same, or an older variant of the same.
+
+    What an image leaves out it says of no platform, so it fits all.
+    """
+    same = offered.os in ("", wanted.os) and offered.architecture in ("", wanted.architecture)
+    return same and _level(offered) <= _level(wanted)
 
 
 def choose(found: Sequence[Descriptor], wanted: Platform | None, what: str) -> Descriptor:

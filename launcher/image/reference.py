@@ -83,6 +83,19 @@ def parse(text: str) -> Reference:
     return Reference(registry, repository, tag or (None if digest else DEFAULT_TAG), digest or None)
 
 
+def normalised(text: str) -> str:
+    """The normalised form of a name that another tool gave; empty where it is none, as ``<none>:<none>``."""
+    try:
+        return str(parse(text))
+    except UfsError:
+        return ""
+
+
+def is_tag(text: str) -> bool:
+    """Whether it could be a tag."""
+    return _TAG.fullmatch(text) is not None
+
+
 def id_prefix(text: str) -> str | None:
     """The hexadecimal digits where `text` has the form of a whole or abbreviated image id, else None."""
     match = _ID.fullmatch(text)

@@ -177,12 +177,12 @@ def _of_path(path: str, store: Store) -> StoredImage:
     from launcher.image.source import identify
 
     key = identify(path)
-    found = [record for record in store.records() if record.source == key]
+    found = [record for record in store.records() if key and record.source == key]
     if not found:
         from launcher.image.load import load
 
         load(path, store, named=False)
-        found = [record for record in store.records() if record.source == key]
+        found = [record for record in store.records() if key and record.source == key]
     images = {record.image: record for record in found}
     if len(images) > 1:
         raise UfsError(f"{path} holds {len(images)} images; ufs load it and give the name of one", _FAILED)

@@ -17,7 +17,8 @@ from launcher.errors import UfsError
 from launcher.image import oci
 from launcher.image.compression import detect, inflate
 from launcher.image.workspace import Workspace
-from unionfs.image.errors import LayerError
+from unionfs.image.errors import CutError, LayerError
+from unionfs.image.header import BLOCK
 from unionfs.image.layer import LayerReader, Member
 
 _MAX_MEMBERS = 200_000
@@ -79,9 +80,21 @@ class Source(Protocol):
     """Named members of an archive or a directory. Errors are UfsErrors that name the source."""
 
     label: str
+    cut: bool
+    """Whether it ends without saying that it is complete, so that what is missing may have been cut off."""
 
     def find(self, name: str) -> Blob | None:
         """The bytes of a member, or None where there is none."""
+
+    def top(self) -> set[str]:
+        """The first components of all names."""
+
+
+def missing(source: Source, what: str, otherwise: str) -> UfsError:
+    """A member is not there. `otherwise` is what to do where the source is whole."""
+    if source.cut:
+        otherwise = "the archive ends without its end mark: it was cut, save or copy it again"
+    return UfsError(f"{what}; {otherwise}")
 
 
 def read(source: Source, name: str) -> bytes | None:
@@ -105,26 +118,34 @@ class TarSource:
         self.label = label
         self._fd = fd
         self._members: dict[str, Member] = {}
+        reader = LayerReader(fd, label)
         try:
-            for member in LayerReader(fd, label):
+            for member in reader:
                 self._members[_plain(os.fsdecode(member.name))] = member
                 if len(self._members) > _MAX_MEMBERS:
                     raise UfsError(f"{label} has more than {_MAX_MEMBERS} members; is this an image?")
         except LayerError as error:
+            reason = str(error).removeprefix("layer ")
+            if isinstance(error, CutError) and os.fstat(fd).st_size >= BLOCK:
+                raise UfsError(f"{reason}; the archive was cut (truncated): save or copy it again") from None
             if not self._members:
                 raise UfsError(
                     f"{label} is not an archive; give what docker save, podman save or skopeo copy wrote"
                 ) from None
-            reason = str(error).removeprefix("layer ")
-            raise UfsError(f"{reason}; the archive is damaged or truncated, save or copy it again") from None
+            raise UfsError(f"{reason}; the archive is damaged, save or copy it again") from None
+        self.cut = not reader.complete
+
+    def top(self) -> set[str]:
+        """The first components of all names."""
+        return {name.partition("/")[0] for name in self._members}
 
     def find(self, name: str) -> Blob | None:
         """The bytes of a member; links are followed, to names inside the archive only."""
-        at = name
+        at = first = _plain(name)
         for _ in range(_MAX_LINKS):
             member = self._members.get(at)
             if member is None:
-                if at != name:
+                if at != first:
                     raise UfsError(f"{self.label}: {name} is a link to {at!r}, which is not in the archive")
                 return None
             if stat.S_ISREG(member.mode):
@@ -133,7 +154,7 @@ class TarSource:
                 return Blob(self._fd, member.data, member.size)
             link = os.fsdecode(member.link)
             if stat.S_ISLNK(member.mode):
-                at = posixpath.normpath(posixpath.join(posixpath.dirname(at), link))
+                at = _plain(posixpath.join(posixpath.dirname(at), link))
             elif member.mode == 0:
                 at = _plain(link)
             else:
@@ -144,15 +165,21 @@ class TarSource:
 class DirectorySource:
     """A directory, as an OCI layout. Symbolic links are not followed: they could name any file."""
 
+    cut = False
+
     def __init__(self, fd: int, label: str) -> None:
         self.label = label
         self._fd = fd
         self._open: list[int] = []
 
+    def top(self) -> set[str]:
+        """The names in it."""
+        return set(os.listdir(self._fd))
+
     def find(self, name: str) -> Blob | None:
         """The bytes of a file beneath the directory."""
         directory = self._fd
-        *parents, last = name.split("/")
+        *parents, last = _plain(name).split("/")
         opened: list[int] = []
         try:
             for part in parents:
@@ -216,22 +243,22 @@ def opened(path: str, workspace: Workspace) -> Iterator[tuple[Source, str]]:
 def identify(path: str) -> str:
     """What says that an archive is the same as before: device, inode, size and mtime.
 
-    Of a layout directory its index.json's: everything else in there is named by its content.
+    Of a directory its index.json's or, of a `dir:` of skopeo, its manifest.json's: everything else in there is named
+    by its content. Empty where it has neither, and so is no image.
     """
-    if os.path.isdir(path):
-        path = os.path.join(path, "index.json")
-    try:
-        state = os.stat(path)
-    except FileNotFoundError:
-        raise UfsError(f"{path}: no such file; an OCI layout directory has one") from None
-    return f"{state.st_dev}:{state.st_ino}:{state.st_size}:{state.st_mtime_ns}"
+    names = [os.path.join(path, name) for name in ("index.json", "manifest.json")] if os.path.isdir(path) else [path]
+    for name in names:
+        try:
+            state = os.stat(name)
+        except FileNotFoundError:
+            continue
+        return f"{state.st_dev}:{state.st_ino}:{state.st_size}:{state.st_mtime_ns}"
+    return ""
 
 
 def _plain(name: str) -> str:
-    """A member's name as it is asked for: many writers put ./ in front."""
-    while name.startswith("./"):
-        name = name[2:].lstrip("/")
-    return name
+    """A name as members are asked for: many writers put ./ in front, and nothing lies above the root."""
+    return posixpath.normpath("/" + name).lstrip("/")
 
 
 def _spooled(fd: int, label: str, workspace: Workspace) -> int:

@@ -9,7 +9,7 @@ import os
 from typing import NamedTuple
 
 from launcher.errors import UfsError
-from launcher.image import oci
+from launcher.image import oci, reference
 
 VERSION = "1"
 IMAGE_ANNOTATION = "ufs.image"
@@ -77,14 +77,22 @@ class Store:
 
     def manifest(self, digits: str) -> oci.Manifest:
         """A manifest by the digits of its digest."""
-        return oci.manifest(self._document(digits), f"manifest {digits[:12]}")
+        return self.manifest_and_bytes(digits)[0]
+
+    def manifest_and_bytes(self, digits: str) -> tuple[oci.Manifest, bytes]:
+        """A manifest, and as it is written."""
+        data = self._blob_bytes(digits)
+        return oci.manifest(oci.load(data, self.blob(digits)), f"manifest {digits[:12]}"), data
 
     def _document(self, digits: str) -> object:
+        return oci.load(self._blob_bytes(digits), self.blob(digits))
+
+    def _blob_bytes(self, digits: str) -> bytes:
         path = self.blob(digits)
         data = self._read(path, None)
         if data is None:
             raise UfsError(f"{path} is missing from the store; load the image again")
-        return oci.load(data, path)
+        return data
 
     def _read(self, name: str, default: bytes | None) -> bytes | None:
         try:
@@ -101,6 +109,8 @@ class Store:
         else:  # put there by another tool
             image = self.manifest(entry.hex).config.hex
         name = entry.annotations.get(oci.REF_NAME, "")
+        if not entry.annotations.get(IMAGE_ANNOTATION):
+            name = reference.normalised(name)  # what other tools put there may be no name at all
         return Record(entry, name, image, entry.annotations.get(SOURCE_ANNOTATION, ""))
 
     def _check_version(self) -> None:

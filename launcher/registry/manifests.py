@@ -6,8 +6,8 @@ import hashlib
 from typing import NamedTuple
 
 from launcher.errors import UfsError
-from launcher.image import archive, oci, platforms
-from launcher.image.archive import Found, LayerSource
+from launcher.image import oci, platforms
+from launcher.image.found import Found, LayerSource, check
 from launcher.image.oci import Descriptor, ImageConfig, Manifest, Platform
 from launcher.image.reference import Reference
 from launcher.registry.session import Refused, Session
@@ -73,7 +73,7 @@ async def _described(
     config_bytes, _ = await session.document(session.path(f"blobs/{manifest.config.digest}"))
     _verify(config_bytes, manifest.config, config_what)
     config = oci.config(oci.load(config_bytes, config_what), config_what)
-    archive.check(config, len(manifest.layers), platform, config_what)
+    check(config, len(manifest.layers), platform, config_what)
     return Described(digest, one, manifest, data, config, config_bytes)
 
 

@@ -11,7 +11,7 @@ import trio
 
 from launcher.errors import UfsError
 from launcher.image import load
-from launcher.image.archive import LayerSource
+from launcher.image.found import LayerSource
 from launcher.image.oci import Platform
 from launcher.image.reference import Reference
 from launcher.image.store import Record, Store

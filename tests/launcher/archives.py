@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
 import io
 import json
+import lzma
 import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +24,16 @@ COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "+gzip": lambda data: gzip.compress(data, mtime=0),
     "+zstd": lambda data: zstandard.ZstdCompressor().compress(data),
 }
+
+WHOLE: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": COMPRESS["+gzip"],
+    "zstd": COMPRESS["+zstd"],
+    "xz": lzma.compress,
+    "bzip2": bz2.compress,
+}
+"""Compression of an archive as a whole, or of a layer of a docker-archive."""
+
+REF_NAME = "org.opencontainers.image.ref.name"
 
 Files = dict[str, bytes]
 
@@ -97,14 +109,14 @@ def oci(compression: str = "", name: str = "box:1", manifest: Any = None) -> Fil
     return layout(files, [named(image(files, [FIRST, SECOND], compression, manifest), name)])
 
 
-def docker(compression: str = "", tags: tuple[str, ...] = ("box:1",)) -> Files:
+def docker(compression: str = "", tags: tuple[str, ...] = ("box:1",), last: bytes = SECOND) -> Files:
     """What `docker save` writes."""
-    data = config([FIRST, SECOND])
+    data = config([FIRST, last])
     entry = {"Config": f"{digest(data)}.json", "RepoTags": list(tags), "Layers": ["a/layer.tar", "b/layer.tar"]}
     return {
         entry["Config"]: data,
         "a/layer.tar": COMPRESS[compression](FIRST),
-        "b/layer.tar": COMPRESS[compression](SECOND),
+        "b/layer.tar": COMPRESS[compression](last),
         "manifest.json": dumps([entry]),
     }
 

@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -99,14 +100,37 @@ def test_what_another_tool_put_into_the_store_can_be_used(store: Store, tmp_path
     check_image(store)
 
 
-def test_nothing_is_unpacked_twice(store: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize("compression", archives.COMPRESS)
+@pytest.mark.parametrize("kind", [archives.oci, archives.docker])
+def test_nothing_is_written_twice(
+    store: Store, tmp_path: Path, kind: Callable[[str], archives.Files], compression: str
+) -> None:
+    """Nor read: an archive whose layers were replaced by nothing is as good, since the store has them."""
     path = tmp_path / "image.tar"
-    path.write_bytes(archives.tar(archives.oci("+gzip")))
+    path.write_bytes(archives.tar(kind(compression)))
     load(str(path), store)
     before = inodes(store)
     load(str(path), store)
     load(str(path), store, named=False)
     assert inodes(store) == before
+    emptied = {name: b"" if name.endswith("layer.tar") else data for name, data in kind(compression).items()}
+    path.write_bytes(archives.tar(emptied))
+    load(str(path), store)
+    assert inodes(store) == before
+    check_image(store)
+
+
+def test_layers_that_the_store_has_from_another_image_are_not_written_again(store: Store, tmp_path: Path) -> None:
+    for name, last in (("one", archives.SECOND), ("two", archives.layer({"etc/three": "3"}))):
+        (tmp_path / f"{name}.tar").write_bytes(archives.tar(archives.docker("+gzip", tags=(name,), last=last)))
+    load(str(tmp_path / "one.tar"), store)
+    before = inodes(store)
+    load(str(tmp_path / "two.tar"), store)
+    after = inodes(store)
+    assert {name: after[name] for name in before} == before
+    assert len([name for name in after if name.startswith("layers/")]) == 3
+    prune(store)
+    check_image(store, "one")
 
 
 def inodes(store: Store) -> dict[str, int]:

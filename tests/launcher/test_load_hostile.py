@@ -14,6 +14,7 @@ import pytest
 from launcher.errors import UfsError
 from launcher.image.load import load
 from launcher.image.store import Store
+from tests.images import Images
 from tests.launcher import archives
 from tests.launcher.archives import Files
 
@@ -94,6 +95,16 @@ def set_digest(value: str) -> Callable[[dict[str, Any]], None]:
     return lambda manifest: manifest["layers"][0].update(digest=value)
 
 
+def described(manifest: dict[str, Any]) -> Files:
+    """A layout with a manifest whose descriptor says no media type."""
+    files: Files = {}
+    entry = archives.blob(files, archives.dumps(manifest))
+    del entry["mediaType"]
+    return archives.layout(files, [entry])
+
+
+NEW = archives.layer({"etc/new": "new"})
+SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 DEEP = b"[" * 100_000
 GOOD = {"mediaType": archives.MANIFEST_TYPE, "digest": "sha256:" + "a" * 64, "size": 5}
 CASES: dict[str, tuple[Files, str]] = {
@@ -102,7 +113,8 @@ CASES: dict[str, tuple[Files, str]] = {
     "index not JSON": (changed("index.json", b"{"), "index.json is not valid JSON"),
     "index not an object": (changed("index.json", b"[]"), "not a JSON object"),
     "index nested deeply": (changed("index.json", DEEP), "nested too deeply"),
-    "index without schema": (changed("index.json", b"{}"), "schemaVersion"),
+    "index without anything": (changed("index.json", b"{}"), "index.json names no image"),
+    "index of schema 1": (changed("index.json", b'{"schemaVersion": 1, "manifests": []}'), "'schemaVersion' is not 2"),
     "index of nothing": (archives.layout({}, []), "names no image"),
     "index too long": (changed("index.json", b" " * (5 << 20)), "limit for a JSON document"),
     "surrogate in a name": (changed("index.json", b'{"schemaVersion": 2, "x": "\\ud800"}'), "not valid JSON"),
@@ -136,10 +148,21 @@ CASES: dict[str, tuple[Files, str]] = {
     "config not in the archive": (without(archives.docker(), archives.digest(b"")) | {"manifest.json": archives.dumps(
         [{"Config": "x.json", "Layers": []}])}, "config 'x.json' is not in"),
     "layer not in the archive": (without(archives.docker(), "a/"), "layer 'a/layer.tar' is not in"),
-    "manifest.json not a list": (changed("manifest.json", b"{}", archives.docker()), "is not a list"),
-    "a tag that is none": (archives.docker(tags=("../../etc:x",)), "is not an image name"),
-    "docker layer damaged": (changed("b/layer.tar", archives.FIRST, archives.docker()), "config says"),
-    "layer of xz": (changed("b/layer.tar", b"\xfd7zXZ\0" + bytes(99), archives.docker()), "compressed with xz"),
+    "manifest.json not a list": (changed("manifest.json", b"5", archives.docker()), "is not a list"),
+    "manifest.json of nothing": (changed("manifest.json", b"[]", archives.docker()), "manifest.json names no image"),
+    "manifest.json of a directory": (changed("manifest.json", b"{}", archives.docker()), "neither a manifest nor"),
+    "docker layer damaged": (changed("b/layer.tar", archives.FIRST, archives.docker(last=NEW)), "config says"),
+    "layer of damaged xz": (changed("b/layer.tar", b"\xfd7zXZ\0" + bytes(99), archives.docker(last=NEW)), "damaged xz"),
+    "layer of lz4": (changed("b/layer.tar", b"\x04\x22\x4d\x18", archives.docker(last=NEW)), "compressed with lz4"),
+    "encrypted layer": (document(set_type(archives.LAYER_TYPE + "+gzip+encrypted")), "layer 0 is encrypted"),
+    "manifest of schema 1": (index(GOOD | {"mediaType": SCHEMA_1}), "Docker's schema 1, which ended in 2017"),
+    "manifest of schema 1, unsaid": (described({"schemaVersion": 1, "fsLayers": []}), "Docker's schema 1"),
+    "manifest of a chart": (document(lambda m: m["config"].update(mediaType="application/vnd.cncf.helm.v1+json")),
+                            "it is not an image"),
+    "zero in a command": (configured(config={"Cmd": ["a\0b"]}), "has a NUL character"),
+    "zero in the working directory": (configured(config={"WorkingDir": "/a\0b"}), "has a NUL character"),
+    "a root file system": (dict.fromkeys(["bin/sh", "etc/passwd", "usr/bin/env", "var/x"], b""), "podman import"),
+    "of Docker 1.9": ({"repositories": b"{}", "a/json": b"{}", "a/layer.tar": b""}, "Docker before 1.10"),
 }  # fmt: skip
 
 
@@ -164,6 +187,13 @@ def test_links_stay_in_the_archive(store: Store, tmp_path: Path, case: str) -> N
     refused(store, tmp_path / "image.tar", "is a link to")
 
 
+def test_names_in_a_directory_stay_in_it(store: Store, tmp_path: Path) -> None:
+    entry = {"Config": "../config.json", "RepoTags": None, "Layers": ["../../layer.tar"]}
+    directory = archives.write({"manifest.json": archives.dumps([entry])}, tmp_path / "image")
+    (tmp_path / "config.json").write_bytes(archives.config([NEW]))
+    refused(store, directory, "config '../config.json' is not in the archive")
+
+
 def test_links_in_a_directory_are_not_followed(store: Store, tmp_path: Path) -> None:
     layout = archives.write(without(archives.oci(), "blobs"), tmp_path / "layout")
     elsewhere = archives.write(archives.oci(), tmp_path / "elsewhere")
@@ -179,31 +209,48 @@ def test_a_fifo_in_a_directory_does_not_block(store: Store, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("compression", archives.COMPRESS)
 @pytest.mark.parametrize("kind", ["docker", "oci"])
-def test_truncated_anywhere(store: Store, tmp_path: Path, kind: str, compression: str) -> None:
+def test_cut_anywhere(store: Store, tmp_path: Path, kind: str, compression: str) -> None:
     """Cut at every block that matters; the end of a tar is padding, and cutting that is no loss."""
-    files = archives.docker(compression) if kind == "docker" else archives.oci(compression)
+    files = archives.docker(compression, last=NEW) if kind == "docker" else archives.oci(compression)
     data = archives.tar(dict(reversed(files.items())))
     used = len(data.rstrip(b"\0"))
     before = state(store)
     path = tmp_path / "image.tar"
-    for end in range(0, used - 512, 1536):
-        path.write_bytes(data[: end + 100])
-        with pytest.raises(UfsError, match=r"truncated|damaged|not in the archive|holds no image|ends early|not in"):
-            load(str(path), store)
+    for end in range(0, used - 512, 1024):
+        for more in (100, 512):  # in a header or content, and between blocks
+            path.write_bytes(data[: end + more])
+            with pytest.raises(UfsError, match="is not an archive" if end + more < 512 else r"\bcut\b"):
+                load(str(path), store)
     assert state(store) == before
 
 
-def test_gzip_cut_as_a_whole(store: Store, tmp_path: Path) -> None:
-    data = archives.COMPRESS["+gzip"](archives.tar(archives.oci()))
-    (tmp_path / "image.tar.gz").write_bytes(data[: len(data) // 2])
-    refused(store, tmp_path / "image.tar.gz", "gzip stream ends early")
+@pytest.mark.parametrize("form", ["docker.tar", "gzip.oci.tar", "zstd.oci.tar"])
+def test_half_of_an_archive_of_skopeo_is_cut(images: Images, store: Store, tmp_path: Path, form: str) -> None:
+    data = (images.built("busybox") / form).read_bytes()
+    (tmp_path / "image.tar").write_bytes(data[: len(data) // 2])
+    refused(store, tmp_path / "image.tar", r"\bcut\b")
+
+
+@pytest.mark.parametrize("whole", [*archives.WHOLE])
+def test_a_cut_stream(store: Store, tmp_path: Path, whole: str) -> None:
+    """Of the archive as a whole, and of a layer in it; the end of the last frame or block included."""
+    layer = archives.layer({"etc/new": "new" * 1000})
+    data = archives.WHOLE[whole](archives.tar(archives.docker(last=layer)))
+    for end in (len(data) // 2, len(data) - 3):
+        (tmp_path / "image.tar").write_bytes(data[:end])
+        refused(store, tmp_path / "image.tar", f"{whole} stream ends early; it was cut")
+    inner = archives.WHOLE[whole](layer)
+    (tmp_path / "image.tar").write_bytes(archives.tar(archives.docker(last=layer) | {"b/layer.tar": inner[:-3]}))
+    refused(store, tmp_path / "image.tar", f"layer b/layer.tar: the {whole} stream ends early; it was cut")
 
 
 WHOLE = {
     "empty": (b"", "is empty"),
     "text": (b"hello, this is no archive\n" * 100, "is not an archive"),
-    "xz": (b"\xfd7zXZ\0" + bytes(600), "unxz it first"),
-    "bzip2": (b"BZh9" + bytes(600), "bunzip2 it first"),
+    "short text": (b"hello", "is not an archive"),
+    "xz": (b"\xfd7zXZ\0" + bytes(600), "damaged xz stream"),
+    "bzip2": (b"BZh9" + bytes(600), "damaged bzip2 stream"),
+    "zip": (b"PK\x03\x04" + bytes(600), "unzip it first"),
 }
 
 
