@@ -196,7 +196,7 @@ def _row(store: Store, record: Record) -> Row:
         (named.tag if named else None) or _NONE,
         record.image,
         config.created,
-        _age(config.created),
+        age_of(config.created),
         sum(os.path.getsize(layer) for layer in layers if os.path.exists(layer)),
         str(config.platform),
         record.manifest.digest,
@@ -215,7 +215,7 @@ def _document(row: Row) -> dict[str, object]:
     }
 
 
-def _age(created: str) -> str:
+def age_of(created: str) -> str:
     """How old, from RFC 3339; images made reproducibly say year 1 or nothing, as Docker then shows."""
     from datetime import datetime
 

@@ -129,6 +129,15 @@ class ImageConfig(NamedTuple):
         return self.platform.os
 
 
+class Step(NamedTuple):
+    """One entry of an image's history (config.md, "history"); `empty_layer`: it made no layer."""
+
+    created: str
+    created_by: str
+    comment: str
+    empty_layer: bool
+
+
 class Fields:
     """Typed access to a JSON object of a stranger; `what` names the document in messages."""
 
@@ -325,6 +334,16 @@ def config(value: Any, what: str) -> ImageConfig:
     if any("\0" in text for text in said):  # no system call could take it
         raise BadDocument(f"{what} has a NUL character in a command, variable, user or path; the image is malformed")
     return found
+
+
+def history(value: Any, what: str) -> list[Step]:
+    """The history in a configuration, the oldest step first; none where it has none."""
+    steps = []
+    for number, item in enumerate(Fields(value, what).items("history")):
+        fields = Fields(item, f"{what}, history {number}")
+        created, created_by, comment = (fields.text(key, "") for key in ("created", "created_by", "comment"))
+        steps.append(Step(created, created_by, comment, bool(fields.value("empty_layer"))))
+    return steps
 
 
 def _platform(fields: Fields) -> Platform:

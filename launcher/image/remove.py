@@ -36,7 +36,7 @@ def remove(names: list[str], store: Store, force: bool = False) -> Removed:
             left = _without(name, left, force)
         removed.names.extend(record.name for record in records if record not in left and record.name)
         gone = {record.image for record in records} - {record.image for record in left}
-        users = _containers(store)
+        users = used_images(store)
         for image in sorted(gone):
             if image in users and not force:
                 raise UfsError(
@@ -118,7 +118,7 @@ def _is_id(name: str, record: Record) -> bool:
     return prefix is not None and record.image.startswith(prefix) and find(name, [record]) is record
 
 
-def _containers(store: Store) -> dict[str, str]:
+def used_images(store: Store) -> dict[str, str]:
     """Image id to the name of a container that was made from it."""
     found = {}
     directory = store.path("containers")

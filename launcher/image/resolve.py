@@ -47,6 +47,11 @@ class StoredImage:
         if not all(map(os.path.exists, [store.index(record.image), *self._layers])):
             self._rebuild()
 
+    @property
+    def layer_paths(self) -> list[str]:
+        """The uncompressed layers, the lowest first."""
+        return list(self._layers)
+
     def open_tree(self) -> Tree:
         """The compiled image; compiled again where its index is of another version or damaged."""
         from unionfs.image.format import BadIndex

@@ -75,6 +75,10 @@ class Store:
         """The configuration of an image by its id."""
         return oci.config(self._document(image), f"config of image {image[:12]}")
 
+    def history(self, image: str) -> list[oci.Step]:
+        """How an image was made, the oldest step first."""
+        return oci.history(self._document(image), f"config of image {image[:12]}")
+
     def manifest(self, digits: str) -> oci.Manifest:
         """A manifest by the digits of its digest."""
         return self.manifest_and_bytes(digits)[0]

@@ -61,15 +61,19 @@ def pull(
     steps: load.Progress,
     platform: Platform | None = None,
     insecure: bool | None = None,
+    named: str | None = None,
 ) -> Pulled:
-    """Pull one image. Mirrors are asked first; what fails there is asked of the registry. UfsError, OSError."""
+    """Pull one image. Mirrors are asked first; what fails there is asked of the registry. UfsError, OSError.
+
+    `named` is the name that it gets in the store, `wanted` where None.
+    """
 
     async def job() -> Pulled:
         failure: UfsError | None = None
         for endpoint in registries.endpoints(wanted, insecure):
             try:
                 async with session_for(wanted, endpoint, "pull") as session:
-                    return await _from(session, wanted, store, watcher, steps, platform)
+                    return await _from(session, wanted, named or str(wanted), store, watcher, steps, platform)
             except UfsError as error:
                 if not endpoint.mirror:
                     raise
@@ -90,9 +94,14 @@ async def session_for(wanted: Reference, endpoint: Endpoint, actions: str) -> As
 
 
 async def _from(
-    session: Session, wanted: Reference, store: Store, watcher: Watcher, steps: load.Progress, platform: Platform | None
+    session: Session,
+    wanted: Reference,
+    name: str,
+    store: Store,
+    watcher: Watcher,
+    steps: load.Progress,
+    platform: Platform | None,
 ) -> Pulled:
-    name = str(wanted)
     known = [record for record in store.records() if record.name == name]
     if known and platform is None and (digest := _digest_of(known[0])):
         answer = wanted.digest or await manifests.digest_of(session, wanted)

@@ -42,10 +42,14 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def layer(files: Mapping[str, str]) -> bytes:
-    """An uncompressed layer tar."""
+def layer(files: Mapping[str, str], links: Mapping[str, str] | None = None) -> bytes:
+    """An uncompressed layer tar; `links` are symbolic ones."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
+        for name, target in (links or {}).items():
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = tarfile.SYMTYPE, target
+            tar.addfile(info)
         for name, content in files.items():
             info = tarfile.TarInfo(name)
             info.size = len(content.encode())
