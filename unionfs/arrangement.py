@@ -6,6 +6,8 @@ import errno
 import os
 import stat
 
+from unionfs.options import Options
+
 _HINTS = {
     errno.ENOENT: "make it (mkdir -p), or correct its name",
     errno.ENOTDIR: "name a directory instead",
@@ -43,3 +45,51 @@ def check_target(path: str) -> None:
         raise _wrong(error.errno or 0, "mount point", path) from None
     if not is_directory:
         raise _wrong(errno.ENOTDIR, "mount point", path)
+
+
+Identity = tuple[int, int]
+
+
+def identity(path: str) -> Identity:
+    """(st_dev, st_ino) of a directory, by which it is known whatever led to it."""
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+def inside(path: str, above: str) -> bool:
+    """Whether `path` is `above` or lies below it."""
+    wanted = identity(above)
+    path = os.path.realpath(path)
+    while identity(path) != wanted:
+        if path == "/":
+            return False
+        path = os.path.dirname(path)
+    return True
+
+
+def check_apart(options: Options, target: str) -> None:
+    """Raise `OSError` where the directories lie in one another so that the union would change what it reads, or itself.
+
+    Allowed are an upper and a work directory below a lower one, which does not show them; a mount point that is one of
+    the others or above them, since they are open before it is covered; and one below a lower directory.
+    """
+    upper, work = options.upper, options.work
+    if upper is None or work is None:
+        return
+    for layer in options.lower:
+        if identity(layer) == identity(upper):
+            raise _entangled(upper, "the upper directory cannot be a lower directory, too")
+        if inside(layer, upper):
+            raise _entangled(layer, "a lower directory cannot lie in the upper directory")
+        if inside(layer, work):
+            raise _entangled(layer, "a lower directory cannot be the work directory or lie in it")
+    if inside(work, upper) or inside(upper, work):
+        raise _entangled(work, "the work directory and the upper directory cannot be one or lie in one another")
+    if inside(target, work):
+        raise _entangled(target, "the mount point cannot be the work directory or lie in it")
+    if inside(target, upper) and identity(target) != identity(upper):
+        raise _entangled(target, "the mount point cannot lie in the upper directory")
+
+
+def _entangled(path: str, what: str) -> OSError:
+    return OSError(errno.EINVAL, f"{what}; name another", path)

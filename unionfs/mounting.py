@@ -6,7 +6,7 @@ import logging
 import os
 
 from unionfs import mountflags
-from unionfs.arrangement import check_directory, check_target
+from unionfs.arrangement import check_apart, check_directory, check_target, identity, inside
 from unionfs.background import hold_signals, run
 from unionfs.features import Features
 from unionfs.fuse import mount as fuse
@@ -34,7 +34,10 @@ def mount(options: Options, target: str, engine: str, foreground: bool, source: 
     for role, named in (("upperdir", options.upper), ("workdir", options.work)):
         if named is not None:
             check_directory(role, named)
+    check_apart(options, target)
     union = _union(options, target)
+    if union.upper_or_none is not None:
+        union.upper_or_none.note_mount_point(target)
     hold_signals()
     fd = _mount(options, target, options.source or source or SOURCE)
     try:
@@ -51,8 +54,10 @@ def mount(options: Options, target: str, engine: str, foreground: bool, source: 
 def _union(options: Options, target: str) -> Union:
     lower = [os.fsencode(os.path.abspath(path)) for path in options.lower]
     timeout = wire.FOREVER if options.timeout is None else min(options.timeout, wire.FOREVER)
+    own = [path for path in (options.upper, options.work) if path is not None]
+    hidden = [identity(path) for path in own if any(inside(path, layer) for layer in options.lower)]
     # The mount may lie below a lower directory: the server must not wait for itself.
-    tree = DirectoryStack(lower, skip=[os.fsencode(target)], timeout=timeout)
+    tree = DirectoryStack(lower, hide=hidden, skip=[os.fsencode(target)], timeout=timeout)
     translated = None
     if options.uid_map or options.gid_map:
         translated = Translated(options.uid_map, options.gid_map)

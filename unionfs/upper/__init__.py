@@ -7,6 +7,7 @@ is a work directory on the same file system:
     work/     temporaries; swept when mounting, since nothing in it was published
     origins/  links.py: hard links to files of the upper that stand for a file of the tree
     whiteout  the device that all whiteouts are links to
+    mounted   locking.py: where it is mounted
     leaving/  leaving.py: a device that belongs where something is about to move away
 """
 
@@ -14,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import stat
 
@@ -22,6 +22,7 @@ from unionfs import override, syscalls, whiteout
 from unionfs.descriptors import raise_limit
 from unionfs.nodes import Node
 from unionfs.override import Override
+from unionfs.upper.locking import lock, note_mount_point
 from unionfs.upper.making import Make, Making
 
 __all__ = ["LEAVING", "NO_XATTR", "ORIGIN", "REDIRECT", "Make", "Upper"]
@@ -44,7 +45,7 @@ NO_XATTR = (errno.EOPNOTSUPP, errno.EPERM)
 class Upper(Making):
     """An upper directory with its work directory.
 
-    Raises `OSError`: EBUSY where another mount uses the work directory, EXDEV where the two lie on
+    Raises `OSError`: EBUSY where another mount uses one of them, EXDEV where the two lie on
     different file systems, and whatever opening them gives.
     """
 
@@ -52,7 +53,7 @@ class Upper(Making):
         self, upperdir: bytes | str, workdir: bytes | str, overrides: bool = False, volatile: bool = False
     ) -> None:
         root = os.open(upperdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self.base = _locked(workdir, root)
+        self.base = _locked(workdir, root, upperdir)
         self.device = os.fstat(root).st_dev
         self.durable = not volatile and syscalls.filesystem_type(root) not in _IN_MEMORY
         """Whether fsync(2) has anything to do here."""
@@ -114,6 +115,10 @@ class Upper(Making):
         path, follow = self.path(node)
         os.setxattr(path, mark, value, follow_symlinks=follow)
 
+    def note_mount_point(self, target: str) -> None:
+        """Say where this gets mounted, to whoever wants these directories meanwhile."""
+        note_mount_point(self.base, target)
+
     def close(self) -> None:
         """Release every descriptor and the lock."""
         super().close()
@@ -121,15 +126,13 @@ class Upper(Making):
             os.close(fd)
 
 
-def _locked(workdir: bytes | str, root: int) -> int:
-    """Open the work directory of an upper directory and lock it."""
+def _locked(workdir: bytes | str, root: int, upperdir: bytes | str) -> int:
+    """Open the work directory of an upper directory, and lock both."""
     base = os.open(workdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     if os.fstat(base).st_dev != os.fstat(root).st_dev:
         raise OSError(errno.EXDEV, "the work directory is not on the upper directory's file system", workdir)
-    try:
-        fcntl.flock(base, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise OSError(errno.EBUSY, "the work directory is in use by another mount", workdir) from error
+    lock(base, "work directory", workdir, work=base)
+    lock(root, "upper directory", upperdir, work=-1)
     return base
 
 
