@@ -10,6 +10,8 @@ import traceback
 from collections.abc import Callable
 from types import FrameType
 
+from unionfs import inherited
+
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -21,10 +23,12 @@ def hold_signals() -> None:
 def run(serve: Callable[[Callable[[], None]], None], unmount: Callable[[], None], foreground: bool = False) -> None:
     """Call `serve(ready)` in a child of its own session, and return when it called `ready`.
 
+    What the caller of this program has open is closed where `serve` runs, the standard streams once it is ready.
     On SIGTERM, SIGINT and SIGHUP the child calls `unmount`, which ends `serve`. Raises `OSError` if the child
     ended without being ready. In the foreground, `serve` runs right here.
     """
     if foreground:
+        inherited.let_go()
         _end_on_signals(unmount)
         serve(lambda: None)
         return
@@ -47,6 +51,7 @@ def _serve_in_child(serve: Callable[[Callable[[], None]], None], unmount: Callab
     try:
         os.setsid()
         os.chdir("/")
+        inherited.let_go()
         _end_on_signals(unmount)
 
         def ready() -> None:
@@ -60,8 +65,10 @@ def _serve_in_child(serve: Callable[[Callable[[], None]], None], unmount: Callab
         traceback.print_exc()
         raise
     finally:
-        sys.stderr.flush()
-        os._exit(status)
+        try:
+            sys.stderr.flush()
+        finally:  # whatever became of the stream
+            os._exit(status)
 
 
 def _end_on_signals(unmount: Callable[[], None]) -> None:

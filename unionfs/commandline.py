@@ -11,6 +11,8 @@ from typing import Any, Never
 
 import click
 
+from unionfs import inherited
+
 
 class OutputClosed(Exception):
     """Nobody reads standard output any more. Click would take the error itself for a failure, with status 1."""
@@ -41,6 +43,7 @@ class OneLine(click.Command):
 
     def __call__(self, *_: Any, **__: Any) -> Never:
         """Run as a program of its own: never returns."""
+        inherited.put_right()
         try:
             sys.exit(self.main(sys.argv[1:], standalone_mode=False) or 0)
         except click.ClickException as error:

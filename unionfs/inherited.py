@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import NoReturn
 
 
@@ -19,6 +20,18 @@ def put_right() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
             setattr(sys, name, open(number, "w" if number else "r", closefd=False))
     os.umask(os.umask(0o077) & 0o077)
+
+
+def let_go() -> None:
+    """Close what the caller had open beside the standard streams: a process that outlives it would keep that open.
+
+    A pipe of the caller's would never end, nor a lock or the jobserver of make(1). What went through execve(2) is told
+    from our own, which is all close-on-exec (PEP 446).
+    """
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # EBADF: the descriptor that listed them
+            if int(name) > 2 and os.get_inheritable(int(name)):
+                os.close(int(name))
 
 
 def die_of(number: int) -> NoReturn:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from launcher.errors import UfsError
-from unionfs import __version__
+from unionfs import __version__, inherited
 from unionfs.commandline import OutputClosed, end_unread, output_may_close
 
 COMMANDS = {
@@ -127,6 +127,7 @@ def ufs() -> None:
 
 def main() -> None:
     """The entry point of `ufs`."""
+    inherited.put_right()
     sys.exit(run(sys.argv[1:]))
 
 
