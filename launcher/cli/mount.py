@@ -7,9 +7,10 @@ import os
 
 import click
 
+from launcher.cli import wanted
 from launcher.cli.images import ImageName
 from launcher.errors import UfsError
-from launcher.image.resolve import HostImage, StoredImage, resolve
+from launcher.image.resolve import HostImage, StoredImage
 from launcher.image.store import Store
 from unionfs import mounts
 from unionfs.serve import ENGINES
@@ -33,7 +34,11 @@ Examples:
 @click.argument("image", type=ImageName())
 @click.argument("directory", type=click.Path())
 @click.option("--engine", type=click.Choice(ENGINES), default="direct", show_default=True, help="Front end.")
-def mount(image: str, directory: str, engine: str) -> None:
+@click.option(
+    "--pull", "when", type=click.Choice([wanted.MISSING, wanted.ALWAYS, wanted.NEVER]), default=wanted.MISSING,
+    show_default=True, help="When the image is got from its registry.",
+)  # fmt: skip
+def mount(image: str, directory: str, engine: str, when: str) -> None:
     """Show the files of IMAGE in DIRECTORY, read-only.
 
     IMAGE is a name or id in the store, the path of an archive or layout, or "host". Returns once the mount
@@ -46,7 +51,7 @@ def mount(image: str, directory: str, engine: str) -> None:
     if not os.path.isdir(target):
         reason = "is not a directory" if os.path.lexists(target) else "does not exist; make it first with mkdir"
         raise UfsError(f"{directory} {reason}")
-    found = resolve(image, Store())
+    found = wanted.image(image, Store(), when)
     # A directory is known to be one before anything is mounted; a tree of live directories must know its mount.
     if isinstance(found, StoredImage):
         tree = found.open_tree()

@@ -74,15 +74,15 @@ def run(parsed: options.Parsed) -> int:
 
 def create(parsed: options.Parsed, initial: State) -> tuple[Image, Container, int]:
     """A new container as the command line wants it, with its image and its lock."""
+    from launcher.cli import wanted as wanting
     from launcher.container import etc, lifecycle, settings
-    from launcher.image.resolve import resolve
     from launcher.image.store import Store
     from launcher.sandbox import idmap
     from launcher.sandbox.monitor import warn
 
     values = parsed.values
     store = Store()
-    image = resolve(parsed.image, store)
+    image = wanting.image(parsed.image, store, values["pull"] or wanting.MISSING, values["platform"])
     settings.check_platform(values["platform"], image.config.platform, parsed.image)
     ids, notice = idmap.choose()
     if notice:

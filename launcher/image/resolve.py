@@ -97,6 +97,25 @@ class HostImage:
         return DirectoryStack([b"/"], hide=hide, skip=skip)
 
 
+class NoImage(UfsError):
+    """The store has no image of a name that could be one."""
+
+
+def is_reference(name: str) -> bool:
+    """Whether a name is one that a registry may have: no path, no ``host``, by its form a reference."""
+    if name == HOST or _is_path(name):
+        return False
+    try:
+        reference.parse(name)
+    except UfsError:
+        return False
+    return True
+
+
+def _is_path(name: str) -> bool:
+    return name.startswith(("/", "./", "../", "~")) or name in (".", "..")
+
+
 def resolve(name: str, store: Store) -> StoredImage | HostImage:
     """The image that `name` means. UfsError (status 125) where there is none.
 
@@ -105,7 +124,7 @@ def resolve(name: str, store: Store) -> StoredImage | HostImage:
     """
     if name == HOST:
         return HostImage(store)
-    if name.startswith(("/", "./", "../", "~")) or name in (".", ".."):
+    if _is_path(name):
         return _of_path(os.path.expanduser(name), store)
     records = store.records()
     record = find(name, records)
@@ -163,7 +182,7 @@ def unknown(
     near = list(dict.fromkeys(shorter.get(found, found) for found in near))
     meant = f"did you mean {' or '.join(near)}?"
     hint = meant if near else f"ufs images lists what there is{more}"
-    return UfsError(f"no image {name!r}; {hint}", status)
+    return NoImage(f"no image {name!r}; {hint}", status)
 
 
 def _means(wanted: reference.Reference, record: Record) -> bool:

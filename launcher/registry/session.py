@@ -5,6 +5,7 @@ OCI distribution specification 1.1; Docker's "Token Authentication Specification
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -273,10 +274,10 @@ def _speaks_no_tls(error: BaseException) -> bool:
 
 
 def _may_pass(error: httpx.TransportError) -> bool:
-    """Whether it may be otherwise in a moment: a certificate or a protocol will not."""
+    """Whether it may be otherwise in a moment: a certificate will not, nor a host without a registry or a network."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, ssl.SSLError):
+        if isinstance(cause, (ssl.SSLError, socket.gaierror, ConnectionRefusedError)):
             return False
         cause = cause.__cause__ or cause.__context__
     return not isinstance(error, (httpx.UnsupportedProtocol, httpx.ProxyError))

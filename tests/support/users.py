@@ -148,6 +148,14 @@ class User:
         return path
 
 
+_NO_INTERNET = """\
+[[registry]]
+prefix = "docker.io"
+blocked = true
+"""
+"""What a user says of registries: no test asks the internet for an image that the store lacks."""
+
+
 def make_user(kind: str, home: Path, bin: Path) -> User:
     """A user of this kind with `home` (made here) and the commands of `bin` in front of the system's."""
     entry = account(kind)
@@ -155,6 +163,9 @@ def make_user(kind: str, home: Path, bin: Path) -> User:
     for folder in folders:
         folder.mkdir(mode=0o700, parents=True)
     home.chmod(0o700)
+    registries = home / ".config/containers/registries.conf"
+    registries.parent.mkdir()
+    registries.write_text(_NO_INTERNET)
     env = {
         "HOME": str(home),
         "USER": entry.pw_name,
