@@ -1,8 +1,9 @@
 """Owners and modes kept in the xattr ``user.containers.override_stat`` (containers/storage, pkg/idtools).
 
 The value is ``UID:GID:MODE``, the mode octal, optionally followed by ``:TYPE``, TYPE being one of file, dir,
-symlink, pipe, socket, block-MAJ-MIN or char-MAJ-MIN. A layer uses it where its root carries it. The xattrs
-that an ordinary user may not set are kept as ``user.containers.override_NAME``.
+symlink, pipe, socket, block-MAJ-MIN or char-MAJ-MIN. A layer uses it where its root carries it, and all of it then;
+or where its root carries `SOME`, which other readers do not know. The xattrs that an ordinary user may not set are kept
+as ``user.containers.override_NAME`` in the first case.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ import stat
 from typing import Final, NamedTuple
 
 XATTR: Final = "user.containers.override_stat"
+SOME: Final = "user.ufs.overrides"
+"""Of our own, on the root of an upper: some of what is in it has an override, for what the host refused to a server."""
+
 PREFIX: Final = b"user.containers.override_"
 
 _PRIVILEGED: Final = (b"security.", b"trusted.", b"system.posix_acl_")

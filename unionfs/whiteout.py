@@ -93,12 +93,7 @@ def path(dirfd: int, name: bytes | None = None) -> bytes:
 def marks(dirfd: int) -> Marks:
     """What the xattrs of a layer's directory say; one listxattr where it has none of ours."""
     where = path(dirfd)
-    try:
-        names = os.listxattr(where)
-    except OSError as error:
-        if error.errno in (errno.ENOTSUP, errno.EACCES):  # no xattrs here; a mark unseen by us is no mark
-            return _UNMARKED
-        raise
+    names = xattr_names(dirfd)
     if not names:
         return _UNMARKED
     opaque = [_xattr(where, name) for name in _OPAQUE if name in names]
@@ -107,6 +102,16 @@ def marks(dirfd: int) -> Marks:
 
 
 _UNMARKED: Final = Marks()
+
+
+def xattr_names(dirfd: int) -> list[str]:
+    """The names of a directory's xattrs, none where there are none to be seen."""
+    try:
+        return os.listxattr(path(dirfd))
+    except OSError as error:
+        if error.errno in (errno.ENOTSUP, errno.EACCES):  # no xattrs here; a mark unseen by us is no mark
+            return []
+        raise
 
 
 def is_opaque(dirfd: int) -> bool:

@@ -83,7 +83,8 @@ class DirectoryStack:
         status = os.fstat(root.held)
         self._numbers.meet(status.st_dev)
         root.skips = self._pool.skipped(status)
-        return override.XATTR in _list_xattrs(whiteout.path(root.held), follow=True)
+        names = _list_xattrs(whiteout.path(root.held), follow=True)
+        return override.XATTR in names or override.SOME in names
 
     # Names.
 

@@ -1,9 +1,9 @@
 """Owner, mode and type of what the upper has: in the inode or, where it cannot have them, in ``override_stat``.
 
 An upper whose root carries that xattr keeps all of them there (`Upper.overrides`), for servers that may not chown(2).
-Any upper keeps there what its file system refuses to this server, or what means something else in a layer: a device
-node, above all the whiteout device. An empty regular file stands in for it. The union is the only writer, so
-`Node.override` is read once.
+Any upper keeps there what its file system refuses to this server, an owner or a device node, or what means something
+else in a layer, the whiteout device. A regular file stands in for what may have no user xattrs: empty, or with the
+target of a symbolic link as content. The union is the only writer, so `Node.override` is read once.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from unionfs.union.reading import Reading
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
+
+_REFUSED = (errno.EPERM, errno.EINVAL)
+"""Answers of chown(2) to who may not give files away, and to an id that this user namespace does not map."""
 
 ANY_GROUP = -1
 """The group of root, which may keep a file's set-group-ID bit as a member of its group may."""
@@ -44,7 +47,28 @@ class Attributes(Reading):
             self._override(node, was._replace(uid=uid, gid=gid))
             return
         target, dir_fd, follow = self.upper.place(node)
-        os.chown(target, *owner, dir_fd=dir_fd, follow_symlinks=follow)
+        try:
+            os.chown(target, *owner, dir_fd=dir_fd, follow_symlinks=follow)
+        except OSError as refused:
+            if refused.errno not in _REFUSED:
+                raise
+            self._keep_owner(node, owner, refused)
+
+    def _keep_owner(self, node: Node, owner: tuple[int, int], refused: OSError) -> None:
+        """Let an override say what the inode may not have. Raises `refused` for a type that takes no user xattrs."""
+        status = self.upper.stat(node)
+        if stat.S_IFMT(status.st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
+            raise refused
+        was = override.of(status)
+        uid, gid = (old if new == -1 else new for old, new in zip(was[:2], owner, strict=True))
+        self.upper.note_override()
+        target, dir_fd, _ = self.upper.place(node)
+        os.chmod(target, override.host_mode(was.mode), dir_fd=dir_fd)  # open to this server from now on
+        try:
+            self._override(node, was._replace(uid=uid, gid=gid))
+        except BaseException:
+            os.chmod(target, stat.S_IMODE(was.mode), dir_fd=dir_fd)
+            raise
 
     def set_mode(self, node: Node, mode: int) -> None:
         """chmod(2). EOPNOTSUPP for a symbolic link, as Linux itself answers: it would change what that leads to."""
@@ -90,25 +114,31 @@ class Attributes(Reading):
 
     def override_for(self, mode: int, owner: tuple[int, int] | None, rdev: int = 0) -> Override | None:
         """The override that something new needs; None where the inode can have it all. `rdev` as st_rdev."""
-        if not self.upper.overrides and not (stat.S_ISCHR(mode) and not rdev):
+        if not self.upper.overrides and not (stat.S_ISCHR(mode) and not rdev) and self._may_own(owner):
             return None
+        self.upper.note_override()
         uid, gid = owner or (os.geteuid(), os.getegid())
         return Override(uid, gid, mode, rdev)
 
-    def host_mode(self, mode: int) -> int:
-        """The permission bits to make a file or directory with."""
-        return override.host_mode(mode) if self.upper.overrides else stat.S_IMODE(mode)
+    def _may_own(self, owner: tuple[int, int] | None) -> bool:
+        """Whether this server may give a file to somebody; tried once, in the work directory, for each owner."""
+        if owner is None:
+            return True
+        known = self.ownable.get(owner)
+        if known is None:
+            known = self.ownable[owner] = self.upper.may_give_to(owner)
+        return known
 
-    def make_special(self, dir_fd: int, name: bytes, mode: int, rdev: int) -> None:
+    def make_special(self, dir_fd: int, name: bytes, mode: int, rdev: int, kept: Override | None) -> None:
         """A fifo, socket or device, or the empty file that stands in for it."""
-        if self.override_for(mode, None, rdev) is None:
+        if kept is None:
             os.mknod(name, mode, rdev, dir_fd=dir_fd)
         else:
             self.make_stand_in(dir_fd, name)
 
-    def make_symlink(self, dir_fd: int, name: bytes, target: bytes) -> None:
+    def make_symlink(self, dir_fd: int, name: bytes, target: bytes, kept: Override | None) -> None:
         """A symbolic link, or the file with its target as content that stands in for it."""
-        if self.upper.overrides:
+        if kept is not None:
             self.make_stand_in(dir_fd, name, target)
         else:
             os.symlink(target, name, dir_fd=dir_fd)
@@ -122,6 +152,11 @@ class Attributes(Reading):
                 raise error(errno.ENOSPC, name)
         finally:
             os.close(fd)
+
+
+def host_mode(mode: int, kept: Override | None) -> int:
+    """The permission bits on the host for a file or directory with such a mode, and with an override or not."""
+    return stat.S_IMODE(mode) if kept is None else override.host_mode(mode)
 
 
 def override_of(attr: wire.Attr, owner: tuple[int, int] | None) -> Override:

@@ -66,6 +66,7 @@ class Core:
         self.links: Links | None = None
         self.durable = upper is not None and upper.durable
         """Whether anything can be brought to a disk: else fsync(2) and its like have nothing to do."""
+        self.ownable: dict[tuple[int, int], bool] = {}  # (uid, gid): whether the upper's files can be given to it
         self.jobs: dict[int, Job] = {}  # promotions that a worker is copying for
         self.outdate: Callable[[int], object] = id
         """Set by the front end: lets the kernel ask for a node's attributes anew where no reply tells them."""

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from unionfs import override
 from unionfs.fuse import wire
 from unionfs.override import Override
-from unionfs.union.attributes import Attributes
+from unionfs.union.attributes import Attributes, host_mode
 from unionfs.upper import NO_XATTR, ORIGIN
 
 _PRIVATE_XATTRS = (b"trusted.", b"security.selinux", b"security.ima", b"security.evm")
@@ -62,7 +62,7 @@ class Dressing(Attributes):
             self._copy_xattr(path, override.stored_xattr(name) if self.upper.overrides else name, value)
         marked = origin is not None and self._mark_origin(fd, origin)
         if not stat.S_ISLNK(attr.mode):  # after the xattrs: a mode without "w" shuts the server out, too (xattr(7))
-            os.chmod(path, self.host_mode(attr.mode))
+            os.chmod(path, host_mode(attr.mode, kept))
         times = attr.atime * 10**9 + attr.atimensec, attr.mtime * 10**9 + attr.mtimensec
         os.utime(path, ns=times, follow_symlinks=False)
         return marked

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import stat
+from collections.abc import Callable
 
 from unionfs import override, whiteout
 from unionfs.fuse import wire
 from unionfs.nodes import WHITEOUT, Directory, Node
 from unionfs.override import Override
+from unionfs.union.attributes import host_mode
 from unionfs.union.core import check_new_name, error
 from unionfs.union.hardlinks import HardLinks
-from unionfs.upper import Make
+
+Maker = Callable[[Override | None, int, bytes], int]
+"""A `Make` of the upper, told first which override comes with what it makes."""
 
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -51,10 +56,10 @@ class Namespace(HardLinks):
         mode = self.masked(place.directory, mode, umask)
         device = rdev and os.makedev(*wire.decode_rdev(rdev))
 
-        def make(dir_fd: int, at: bytes) -> int:
+        def make(kept: Override | None, dir_fd: int, at: bytes) -> int:
             if stat.S_ISREG(mode):
-                return os.open(at, _CREATE, self.host_mode(mode), dir_fd=dir_fd)
-            self.make_special(dir_fd, at, mode, device)
+                return os.open(at, _CREATE, host_mode(mode, kept), dir_fd=dir_fd)
+            self.make_special(dir_fd, at, mode, device, kept)
             return -1
 
         return self.make(place, make, mode, uid, gid, device)[0]
@@ -65,12 +70,13 @@ class Namespace(HardLinks):
         mode = stat.S_IFDIR | stat.S_IMODE(self.masked(place.directory, mode, umask))
         inherited = stat.S_ISGID if place.directory.gid >= 0 else 0
 
-        def make(dir_fd: int, at: bytes) -> int:
-            os.mkdir(at, self.host_mode(mode), dir_fd=dir_fd)
+        def make(kept: Override | None, dir_fd: int, at: bytes) -> int:
+            os.mkdir(at, host_mode(mode, kept), dir_fd=dir_fd)
             if place.in_tree:
                 own = os.open(at, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
                 try:
-                    self.upper.whiteouts.mark_opaque(own)
+                    with self.upper.opened(own):
+                        self.upper.whiteouts.mark_opaque(own)
                 finally:
                     os.close(own)
             return -1
@@ -83,8 +89,8 @@ class Namespace(HardLinks):
     def symlink(self, parent: int, name: bytes, target: bytes, uid: int, gid: int) -> bytes:
         """A symbolic link."""
 
-        def make(dir_fd: int, at: bytes) -> int:
-            self.make_symlink(dir_fd, at, target)
+        def make(kept: Override | None, dir_fd: int, at: bytes) -> int:
+            self.make_symlink(dir_fd, at, target, kept)
             return -1
 
         entry, _ = self.make(self.vacancy(parent, name), make, stat.S_IFLNK | 0o777, uid, gid)
@@ -98,10 +104,10 @@ class Namespace(HardLinks):
         directory = self.promote_directory(parent)
         mode = stat.S_IFREG | stat.S_IMODE(self.masked(directory, mode, umask))
         flags = os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC
-        fd = os.open(self.upper.path(directory)[0], flags, self.host_mode(mode))
+        owner = self.owner_of_new(directory, uid, gid)
+        kept = self.override_for(mode, owner)
+        fd = os.open(self.upper.path(directory)[0], flags, host_mode(mode, kept))
         try:
-            owner = self.owner_of_new(directory, uid, gid)
-            kept = self.override_for(mode, owner)
             self._give(fd, owner, directory.gid, mode, kept)
             status = os.fstat(fd)
         except BaseException:
@@ -118,7 +124,7 @@ class Namespace(HardLinks):
     def make(
         self,
         place: Vacancy,
-        make: Make,
+        maker: Maker,
         mode: int,
         uid: int,
         gid: int,
@@ -136,6 +142,7 @@ class Namespace(HardLinks):
         dir_fd = upper.work if staged else upper.directory(directory)
         at = upper.temporary() if staged else place.name
         acl = self.default_acl(directory) if staged else b""
+        make = functools.partial(maker, kept)
         made, opened = False, -1
         try:
             opened = upper.make_below_acl(acl, at, make) if acl else make(dir_fd, at)

@@ -238,18 +238,20 @@ class Promotion(Dressing):
     def _make_special(self, id: int, attr: wire.Attr, temporary: bytes) -> Override | None:
         """What is no regular file, without its attributes; the override that it needs."""
         work = self.upper.work
+        kept = self.kept(attr)
         if stat.S_ISLNK(attr.mode):
-            self.make_symlink(work, temporary, self.tree.readlink(id))
-            return self.kept(attr)
+            self.make_symlink(work, temporary, self.tree.readlink(id), kept)
+            return kept
         rdev = os.makedev(*wire.decode_rdev(attr.rdev))
         try:
-            self.make_special(work, temporary, stat.S_IFMT(attr.mode) | 0o600, rdev)
+            self.make_special(work, temporary, stat.S_IFMT(attr.mode) | 0o600, rdev, kept)
         except OSError as failure:
             if failure.errno != errno.EPERM:  # a device, which only real root may make (mknod(2))
                 raise
+            self.upper.note_override()
             self.make_stand_in(work, temporary)
             return override_of(attr, self.stored_owner(attr))
-        return self.kept(attr)
+        return kept
 
     def _settle_file(
         self,

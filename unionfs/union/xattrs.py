@@ -72,6 +72,9 @@ class Xattrs(HardLinks):
                 raise error(errno.EOPNOTSUPP)  # it would have to agree with the mode on the host
             value = acl.stored(value, self.owners)
         node = self.changing(id)
+        if name in acl.NAMES and node.override is not None:
+            raise error(errno.EOPNOTSUPP)
+        self.upper.open_up_node(node)
         target, follow = self.upper.target(node)
         node.bare = node.bare and name != _CAPABILITY
         os.setxattr(target, self._stored(name), value, flags, follow_symlinks=follow)
@@ -88,6 +91,7 @@ class Xattrs(HardLinks):
         if id not in self.nodes and name not in self.tree.xattrs(id):
             raise error(errno.ENODATA)
         node = self.changing(id)
+        self.upper.open_up_node(node)
         target, follow = self.upper.target(node)
         os.removexattr(target, self._stored(name), follow_symlinks=follow)
         self._acl_changed(node, name)

@@ -20,7 +20,7 @@ import stat
 
 from unionfs import override, syscalls, whiteout
 from unionfs.descriptors import raise_limit
-from unionfs.nodes import Node
+from unionfs.nodes import Directory, Node
 from unionfs.override import Override
 from unionfs.upper.locking import lock, note_mount_point
 from unionfs.upper.making import Make, Making
@@ -64,6 +64,7 @@ class Upper(Making):
             self.discard(os.fsencode(name))
         self.overrides = self._keeps_overrides(overrides)
         """Whether owners and modes are kept in xattrs; see `unionfs.override`."""
+        self._some_overrides = override.SOME in whiteout.xattr_names(root)
         self._try_whiteouts()
 
     def _keeps_overrides(self, wanted: bool) -> bool:
@@ -85,14 +86,23 @@ class Upper(Making):
         path, follow = self.path(node)
         return self._counts(override.read(path, status, follow), status) if self._may(status) else None
 
+    def note_override(self) -> None:
+        """Something in the upper is to have an override: whoever reads the upper then has to look for them.
+
+        Raises EOPNOTSUPP where there are no user xattrs.
+        """
+        if not self.overrides and not self._some_overrides:
+            os.setxattr(self.root, override.SOME, b"y")
+            self._some_overrides = True
+
     def _may(self, status: os.stat_result) -> bool:
-        return self.overrides or (stat.S_ISREG(status.st_mode) and not status.st_size)
+        return self.overrides or self._some_overrides or (stat.S_ISREG(status.st_mode) and not status.st_size)
 
     def _counts(self, found: Override | None, status: os.stat_result) -> Override | None:
-        """Without the mark on the root an override counts where the file stands in for something else."""
-        if found is None or self.overrides or stat.S_IFMT(found.mode) != stat.S_IFMT(status.st_mode):
+        """Without a mark on the root an override counts where the file stands in for something else."""
+        if found is None or self.overrides or self._some_overrides:
             return found
-        return None
+        return found if stat.S_IFMT(found.mode) != stat.S_IFMT(status.st_mode) else None
 
     def _try_whiteouts(self) -> None:
         """Find out which form of whiteout works here, before one is needed in the middle of something."""
@@ -100,20 +110,18 @@ class Upper(Making):
         self.whiteouts.hide(self.work, name)
         self.discard(name if self.whiteouts.devices else whiteout.PREFIX + name)
 
-    def get_mark(self, node: Node, mark: str | bytes) -> bytes | None:
-        """An xattr of a node, None where it has none or may have none."""
-        path, follow = self.path(node)
+    def get_mark(self, directory: Directory, mark: str | bytes) -> bytes | None:
+        """An xattr of a directory, None where it has none or may have none."""
         try:
-            return os.getxattr(path, mark, follow_symlinks=follow)
+            return os.getxattr(whiteout.path(self.directory(directory)), mark)
         except OSError as error:
             if error.errno == errno.ENODATA or error.errno in NO_XATTR:
                 return None
             raise
 
-    def set_mark(self, node: Node, mark: str, value: bytes) -> None:
-        """Set an xattr; raises where the file system has none."""
-        path, follow = self.path(node)
-        os.setxattr(path, mark, value, follow_symlinks=follow)
+    def set_mark(self, directory: Directory, mark: str, value: bytes) -> None:
+        """Set an xattr of a directory; raises where the file system has none."""
+        os.setxattr(whiteout.path(self.directory(directory)), mark, value)
 
     def note_mount_point(self, target: str) -> None:
         """Say where this gets mounted, to whoever wants these directories meanwhile."""

@@ -42,6 +42,7 @@ class Finding(Insisting):
 
     def _reopen(self, directory: Directory) -> int:
         if directory.where is None:
+            self.open_up(directory.fd)
             return self._removed(directory)
         missing: list[tuple[Directory, bytes]] = []
         walk, fd = directory, -1
@@ -65,7 +66,6 @@ class Finding(Insisting):
     def _removed(self, node: Node) -> int:
         if node.fd < 0:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        self.open_up(node.fd)
         return node.fd
 
     def path(self, node: Node) -> tuple[bytes, bool]:
@@ -76,9 +76,19 @@ class Finding(Insisting):
         if node.where is None:
             return b"/proc/self/fd/%d" % self._removed(node), True
         directory, name = node.where
-        place = self.directory(directory)
-        self.open_up_at(place, name)
-        return b"/proc/self/fd/%d/%s" % (place, name), False
+        return b"/proc/self/fd/%d/%s" % (self.directory(directory), name), False
+
+    def open_up_node(self, node: Node) -> None:
+        """Open a node to its owner, until the end of a call that is made once more and tells nothing of its mode."""
+        if not self.insists:
+            return
+        target, dir_fd, _ = self.place(node)
+        if isinstance(target, int):
+            self.open_up(target)
+        elif dir_fd is not None:
+            self.open_up_at(dir_fd, target)
+        else:
+            self.open_up(node.fd)
 
     def target(self, node: Node) -> tuple[int | bytes, bool]:
         """For calls that take either: a descriptor that is open anyway, or `path`.."""

@@ -49,11 +49,22 @@ class Insisting:
     @contextmanager
     def opened_to_move(self, *moved: tuple[int, bytes]) -> Iterator[None]:
         """Inside, directories, each a name in another, may get another parent: their ".." is written then."""
-        assert self._opened is not None
-        before = len(self._opened)
-        try:
+        with self._shut_after():
             for place, name in moved:
                 self.open_up_at(place, name, os.O_DIRECTORY)
+            yield
+
+    @contextmanager
+    def opened(self, fd: int) -> Iterator[None]:
+        """Inside, something is open to its owner; `fd` may be O_PATH."""
+        with self._shut_after():
+            self.open_up(fd)
+            yield
+
+    @contextmanager
+    def _shut_after(self) -> Iterator[None]:
+        before = len(self._opened or ())
+        try:
             yield
         finally:
             self._shut(before)
@@ -69,7 +80,7 @@ class Insisting:
 
     def open_up(self, fd: int) -> None:
         """Open a directory or file to its owner, by a descriptor that may be O_PATH."""
-        if self._opened is None:
+        if self._opened is None or fd < 0:
             return
         mode = os.fstat(fd).st_mode
         needed = _needed(mode)

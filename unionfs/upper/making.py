@@ -32,6 +32,23 @@ class Making(Finding):
         """A fresh name in the work directory; nothing in there survives a mount, so a counter is enough."""
         return b"%x" % next(self._temporaries)
 
+    def may_give_to(self, owner: tuple[int, int]) -> bool:
+        """Whether this server may chown(2) to a (uid, gid), tried with a temporary."""
+        if owner == (os.geteuid(), os.getegid()):
+            return True
+        name = self.temporary()
+        os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=self.work))
+        try:
+            os.chown(name, *owner, dir_fd=self.work)
+        except OSError as error:
+            # May not give files away; or an id that this user namespace does not map.
+            if error.errno not in (errno.EPERM, errno.EINVAL):
+                raise
+            return False
+        finally:
+            self.discard(name)
+        return True
+
     def move(self, old: int, name: bytes, new: int, newname: bytes, flags: int = 0) -> None:
         """renameat2(2) between directories, the work directory among them."""
         if not self.insists:
