@@ -151,6 +151,7 @@ def _config(parsed: options.Parsed, image: Image, ids: IdMap) -> Config:
         log=settings.log(values["log_driver"], values["log_opt"]),
         labels=settings.labels(defaults.labels, values["label"]),
         entrypoint=settings.entrypoint(defaults, values["entrypoint"]),
+        directories=settings.directories(defaults.volumes),
     )
 
 

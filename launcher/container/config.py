@@ -57,6 +57,8 @@ class Config(NamedTuple):
     labels: dict[str, str] = {}
     entrypoint: list[str] = []
     """The first words of `argv`, as many as are of the Entrypoint."""
+    directories: list[str] = []
+    """What the image calls volumes: directories that are made where it lacks them."""
 
 
 def write(directory: str, config: Config) -> None:

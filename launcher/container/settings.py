@@ -48,8 +48,11 @@ def environment(
     if terminal:
         found["TERM"] = "xterm"
     for pair in image.env:
-        key, _, value = pair.partition("=")
-        found[key] = value
+        key, equals, value = pair.partition("=")
+        if equals and key:
+            found[key] = value
+        else:
+            found.pop(key, None)  # a name alone unsets it, as Docker merges variables
     for path in files:
         _read_file(found, path)
     for pair in given:
@@ -163,6 +166,12 @@ def check_platform(wanted: str | None, has: Platform, name: str) -> None:
     asked = platforms.parse(wanted)
     if not platforms.matches(asked, has):
         raise UfsError(f"{name} is for {has}, not {asked}; if its archive has both, ufs load --platform {asked}", 125)
+
+
+def directories(volumes: Iterable[str]) -> list[str]:
+    """The places of an image's volumes, absolute, but for the root and what lies in the kernel's file systems."""
+    found = [os.path.normpath("/" + path.lstrip("/")) for path in volumes]
+    return [path for path in found if path.split("/")[1] not in ("", "dev", "proc", "sys")]
 
 
 def working_directory(image: str, given: str | None) -> str:

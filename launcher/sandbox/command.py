@@ -16,9 +16,13 @@ NOT_EXECUTABLE, NOT_FOUND = 126, 127
 
 
 def enter_directory(path: str) -> None:
-    """chdir(2) to the working directory, made where the image lacks it (as Docker does)."""
+    """chdir(2) to the working directory, made where it is not there (as Docker does), also by way of a link to nothing.
+
+    In the container's own layer it is there already; what is made here is in a volume.
+    """
     try:
-        os.makedirs(path, 0o755, exist_ok=True)
+        if not os.path.exists(path):
+            os.makedirs(os.path.realpath(path), 0o755, exist_ok=True)
         os.chdir(path)
     except OSError as error:
         raise UfsError(f"cannot enter the working directory {path!r}: {error.strerror}", 125) from error

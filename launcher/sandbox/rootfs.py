@@ -56,11 +56,15 @@ def furnish(spec: Spec, parts: Parts) -> list[str]:
     parts.devices.attach(targets)
     cover()
     os.close(targets.directory("/tmp", mode=0o1777))
+    given = {volume.target for volume in spec.volumes}
     if spec.read_only:
-        given = {volume.target for volume in spec.volumes}
         for path in _WRITABLE_WHEN_READ_ONLY:
             if path not in given:
                 _temporary(path, targets)
+    for path in (*spec.directories, spec.working_directory):
+        # Below a volume it would be the host's directory in which something is made.
+        if not any(f"{path}/".startswith(f"{target}/") for target in given):
+            targets.make(path)
     for bind in parts.binds:
         _attach_bind(bind, targets)
     if spec.read_only:

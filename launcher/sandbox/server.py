@@ -65,9 +65,12 @@ def _serve(channel: Channel, init: Channel, image: TreeSource, spec: Spec) -> No
     from unionfs.serve import serve
 
     tree = image.open_tree()
+    fresh = not os.path.isdir(spec.upper)
     for path, mode in ((spec.upper, 0o755), (spec.work, 0o700)):
         os.makedirs(path, mode, exist_ok=True)
     union = open_union(tree, spec.upper, spec.work, (0, 0) if spec.ids.single else None)
+    if fresh:
+        union.dress_root()
     try:
         device = init.expect("device").descriptors[0]
     except UfsError:

@@ -26,6 +26,7 @@ class Spec(NamedTuple):
     user: str  # as in an image's User: name, uid, uid:gid, name:group; "" is root
     hostname: str
     volumes: list[Volume]
+    directories: list[str]  # absolute; made where the image lacks them
     ids: IdMap
     capabilities: frozenset[int]
     engine: str

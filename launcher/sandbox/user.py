@@ -77,17 +77,28 @@ def from_container(text: str) -> User:
 
 
 def _entry(table: str, wanted: str, fields: int) -> list[str] | None:
-    """The first well-formed line whose name, else whose number (third field), is `wanted`."""
-    by_number = None
-    for line in table.splitlines():
-        entry = line.split(":")
-        if len(entry) < fields or not _is_id(entry[2]) or (fields == 7 and not _is_id(entry[3])):
-            continue
-        if entry[0] == wanted:
+    """The first well-formed line whose name, else whose number (third field), is `wanted`.
+
+    The table may have a hundred thousand lines: only those that may be the one are taken apart.
+    """
+    lines = table.splitlines()
+    for line in lines:
+        if line.startswith(wanted) and (entry := _fields(line, fields)) and entry[0] == wanted:
             return entry
-        if by_number is None and _is_id(wanted) and int(entry[2]) == int(wanted):
-            by_number = entry
-    return by_number
+    if _is_id(wanted):
+        number = int(wanted)
+        for line in lines:
+            if (entry := _fields(line, fields)) and int(entry[2]) == number:
+                return entry
+    return None
+
+
+def _fields(line: str, count: int) -> list[str] | None:
+    """The fields of a well-formed line."""
+    entry = line.split(":")
+    if len(entry) < count or not _is_id(entry[2]) or (count == 7 and not _is_id(entry[3])):
+        return None
+    return entry
 
 
 def _group(wanted: str, group: str) -> int:
@@ -104,8 +115,7 @@ def _supplementary(name: str | None, gid: int, group: str) -> tuple[int, ...]:
         return ()
     found = {gid: None}
     for line in group.splitlines():
-        entry = line.split(":")
-        if len(entry) >= 4 and _is_id(entry[2]) and name in entry[3].split(","):
+        if name in line and (entry := _fields(line, 4)) and name in entry[3].split(","):
             found[int(entry[2])] = None
     return tuple(found)
 

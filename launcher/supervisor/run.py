@@ -129,6 +129,7 @@ def _spec(made: Config, directory: str, streams: Streams, local: bool) -> Spec:
         user=made.user,
         hostname=made.hostname,
         volumes=made.volumes,
+        directories=made.directories,
         ids=made.ids,
         capabilities=frozenset(made.capabilities),
         engine=made.engine,

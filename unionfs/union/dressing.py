@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from unionfs import override
 from unionfs.fuse import wire
 from unionfs.override import Override
+from unionfs.tree import ROOT
 from unionfs.union.attributes import Attributes, host_mode
 from unionfs.upper import NO_XATTR, ORIGIN
 
@@ -39,6 +40,11 @@ class Dressing(Attributes):
         rdev = os.makedev(*wire.decode_rdev(attr.rdev))
         return self.override_for(attr.mode, self.stored_owner(attr), rdev)
 
+    def dress_root(self) -> None:
+        """Give a new upper's own directory what the root of the tree has: from then on it is what is shown of it."""
+        attr = wire.Attr.unpack(self.tree.attr(ROOT))
+        self.dress(b".", attr, self.tree.xattrs(ROOT), self.kept(attr), place=self.upper.root)
+
     def dress(
         self,
         temporary: bytes,
@@ -47,9 +53,13 @@ class Dressing(Attributes):
         kept: Override | None,
         fd: int = -1,
         origin: bytes | None = None,
+        place: int | None = None,
     ) -> bool:
-        """Give a temporary the attributes of a node of the tree; says whether it could be marked with `origin`."""
-        work = self.upper.work
+        """Give a temporary the attributes of a node of the tree; says whether it could be marked with `origin`.
+
+        `place` is the directory of the temporary, the work directory where it is None.
+        """
+        work = self.upper.work if place is None else place
         path = b"/proc/self/fd/%d/%s" % (work, temporary)
         self.upper.open_up_at(work, temporary)  # it may have its mode already: a try before was refused
         if kept is not None:
