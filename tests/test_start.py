@@ -43,7 +43,7 @@ def test_python_is_started_apart_from_the_caller(user: User, name: str) -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_script_setup_names_python_and_its_options(tmp_path: Path, name: str) -> None:
     program = CHECKOUT / ".venv/bin" / name
-    assert program.read_text().startswith(f"#!{CHECKOUT}/.venv/bin/python3 -ISXutf8\n")
+    assert program.read_text().startswith(f"#!/usr/bin/env -S --block-signal=INT {CHECKOUT}/.venv/bin/python3 ")
     environment = {**os.environ, **traps(tmp_path / "traps")}
     done = subprocess.run([program, "--help"], env=environment, cwd=tmp_path / "traps", check=True, capture_output=True)
     assert (done.stderr, b"Usage:" in done.stdout) == (b"", True)
@@ -52,7 +52,7 @@ def test_script_setup_names_python_and_its_options(tmp_path: Path, name: str) ->
 @pytest.mark.only_root  # the layout is the same for everybody
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_prefix_and_a_link_to_it(root_user: User, installed: Installed, name: str) -> None:
-    """As `pip install --prefix` or `--user` lays it out, called by another name."""
+    """As `pip install --prefix` or `--user` lays it out, called by another name; also as a virtual environment."""
     site = next(installed.base.glob(".venv/lib/python3*/site-packages"))
     prefix = root_user.temp / "prefix"
     packages = prefix / "lib" / site.parent.name / "site-packages"
@@ -66,3 +66,7 @@ def test_a_prefix_and_a_link_to_it(root_user: User, installed: Installed, name: 
     (root_user.temp / "link").symlink_to(f"prefix/bin/{name}")
     done = root_user.run([root_user.temp / "link", "--help"], env={"PYTHONHOME": "/nonexistent"}, check=True)
     assert "Usage:" in done.stdout
+    (prefix / "pyvenv.cfg").write_bytes((installed.base / ".venv/pyvenv.cfg").read_bytes())
+    (prefix / "bin/python3").symlink_to(installed.python)
+    again = root_user.run([root_user.temp / "link", "--help"], env={"PYTHONHOME": "/nonexistent"}, check=True)
+    assert again.stdout == done.stdout

@@ -9,7 +9,7 @@ import textwrap
 
 import click
 
-from unionfs import __version__
+from unionfs import __version__, inherited
 from unionfs.commandline import OneLine
 from unionfs.options import IGNORED, OptionError, parse
 from unionfs.serve import ENGINES
@@ -74,6 +74,7 @@ def main(options: tuple[str, ...], foreground: bool, debug: bool, engine: str, t
     Returns once the mount answers; the server goes on in the background. SOURCE is what /proc/mounts and df(1)
     show as the device.
     """
+    inherited.put_right()
     if len(targets) > 2:
         raise click.UsageError("at most a source and a target can be named")
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="ufs-mount: %(message)s")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from launcher.container import catalogue, state
-from launcher.errors import UfsError
+from launcher.errors import UfsError, printable
 from launcher.image.store import Store
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def diff(container: str) -> None:
         with os.fdopen(os.dup(1), "wb") as output:
             for change in without_mount_points(changes(upper, image.open_tree(), owners=mapped), created):
                 output.write(
-                    f"{change.kind} {_printable(os.fsdecode(change.path))}\n".encode("utf-8", "surrogateescape")
+                    f"{change.kind} {printable(os.fsdecode(change.path))}\n".encode("utf-8", "surrogateescape")
                 )
         return 0
 
@@ -52,8 +52,3 @@ def diff(container: str) -> None:
     channel.close()
     if status != 0:
         raise UfsError(f"could not compare {container} with its image; the reason is above")
-
-
-def _printable(text: str) -> str:
-    """Control characters of a name must not reach a terminal."""
-    return "".join(c if c.isprintable() or 0xDC80 <= ord(c) <= 0xDCFF else f"\\x{ord(c):02x}" for c in text)

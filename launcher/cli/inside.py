@@ -18,7 +18,7 @@ import click
 
 from launcher.cli import output
 from launcher.cli.images import ImageName
-from launcher.errors import UfsError
+from launcher.errors import UfsError, printable
 from launcher.image.resolve import StoredImage, resolve
 from launcher.image.store import Store
 from unionfs.fuse.wire import decode_rdev
@@ -263,7 +263,7 @@ def _coloured(name: str, mode: int) -> str:
 
 
 def _text(path: bytes) -> str:
-    return output.plain(os.fsdecode(path)) if sys.stdout.isatty() else os.fsdecode(path)
+    return printable(os.fsdecode(path)) if sys.stdout.isatty() else os.fsdecode(path)
 
 
 def _sized(text: str | None) -> Callable[[int], bool]:

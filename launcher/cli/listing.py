@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from launcher.cli.output import plain
 from launcher.cli.template import Template
+from launcher.errors import printable
 
 _BETWEEN, _NARROWEST = 3, 10
 _ESCAPES = (("\\t", "\t"), ("\\n", "\n"))
@@ -47,7 +47,7 @@ def show(format_: str | None, default: str, headers: Mapping[str, str], rows: Se
 
 def columns(lines: Sequence[str]) -> None:
     """Print lines whose cells are separated by tabs as columns."""
-    cells = [[plain(cell) for cell in line.split("\t")] for line in lines]
+    cells = [[printable(cell) for cell in line.split("\t")] for line in lines]
     widths: dict[int, int] = {}
     for row in cells:
         for number, cell in enumerate(row):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 from importlib import import_module
 from typing import Any
 
 import click
 
-from launcher.errors import UfsError
+from launcher.errors import UfsError, complain
 from unionfs import __version__, inherited
 from unionfs.commandline import OutputClosed, end_unread, output_may_close
 
@@ -64,8 +65,6 @@ Images are kept in $UFS_ROOT, by default ~/.local/share/ufs.
 Completion of commands and image names, for bash (zsh and fish alike):
   eval "$(_UFS_COMPLETE=bash_source ufs)"
 """
-
-_INTERRUPTED = 130
 
 
 class LazyGroup(click.Group):
@@ -128,7 +127,18 @@ def ufs() -> None:
 def main() -> None:
     """The entry point of `ufs`."""
     inherited.put_right()
-    sys.exit(run(sys.argv[1:]))
+    # bin/ufs has set it to end at once; from here on what was begun is cleared away first.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        status = run(sys.argv[1:])
+    except SystemExit as leave:
+        if not isinstance(leave.code, int) or leave.code >= 0:
+            raise
+        status = leave.code
+    if status < 0:  # what was run in a container was interrupted
+        inherited.die_of(-status)
+    sys.exit(status)
 
 
 def run(arguments: list[str]) -> int:
@@ -147,7 +157,8 @@ def run(arguments: list[str]) -> int:
     except click.exceptions.Exit as error:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        return _fail("interrupted", _INTERRUPTED)
+        _fail("interrupted", 0)
+        return -signal.SIGINT
     except (OutputClosed, BrokenPipeError):
         return end_unread()
     except OSError as error:
@@ -165,5 +176,5 @@ def describe(error: OSError) -> str:
 
 
 def _fail(message: str, status: int) -> int:
-    sys.stderr.write(f"ufs: {' '.join(message.splitlines())}\n")
+    complain(" ".join(message.splitlines()))
     return status

@@ -8,6 +8,8 @@ import threading
 import time
 from collections.abc import Sequence
 
+from launcher.errors import complain, printable
+
 _BETWEEN = 0.1  # seconds between two drawings of a progress line
 _SPARSE = 5.0  # seconds between two lines of progress where there is no terminal
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
@@ -26,17 +28,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Columns under a header on a terminal; in a pipe one line a row, fields separated by tabs, no header."""
     if not sys.stdout.isatty():
         for row in rows:
-            print("\t".join(plain(field) for field in row))
+            print("\t".join(printable(field) for field in row))
         return
-    lines = [list(header), *([plain(field) for field in row] for row in rows)]
+    lines = [list(header), *([printable(field) for field in row] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     for line in lines:
         print("   ".join(field.ljust(width) for field, width in zip(line, widths, strict=True)).rstrip())
-
-
-def plain(text: str) -> str:
-    """Text of a stranger without what a terminal would obey, on one line."""
-    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def size(count: float) -> str:
@@ -116,4 +113,4 @@ class Progress:
 
 def warn(message: str) -> None:
     """One line on standard error that does not change the exit status."""
-    sys.stderr.write(f"ufs: {message}\n")
+    complain(message)

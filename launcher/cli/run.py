@@ -10,11 +10,11 @@ import os
 import signal
 import sys
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from launcher.cli import options
-from launcher.errors import UfsError
+from launcher.errors import UfsError, complain, describe
+from unionfs import inherited
 
 if TYPE_CHECKING:
     from launcher.container.catalogue import Container
@@ -27,34 +27,31 @@ if TYPE_CHECKING:
 def main() -> None:
     """The entry point of `ufs-run`."""
     gc.disable()  # what a start makes is not garbage; `launch` and `serve` turn it on for what may run for long
-    # Python would turn an early Ctrl-C into a traceback; later the container decides.
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    inherited.put_right()
     try:
         parsed = options.parse(sys.argv[1:])
         if parsed is not None:
             status = run(parsed)
             # Python's own end takes milliseconds to free what the kernel takes back at once. `run` leaves no thread and
             # no exit handler, prints nothing to standard output and every line of standard error at once.
+            if status < 0:
+                inherited.die_of(-status)
             os._exit(status)
         status = _explain()
-    except UfsError as error:
-        _complain(str(error))
-        status = error.status if error.status != 1 else 125
-    except OSError as error:
-        where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-        _complain(f"{where}{error.strerror or error}")
-        status = 125
+    except Exception as error:  # noqa: BLE001 whatever it is, the user gets a line and a status of the launcher
+        complain(describe(error))
+        status = error.status if isinstance(error, UfsError) and error.status != 1 else 125
     sys.exit(status)
 
 
-def _complain(line: str) -> None:
-    with suppress(OSError):  # nobody can hear it, but the status is still to be seen
-        os.write(2, f"ufs: {line}\n".encode(errors="surrogateescape"))
-
-
 def run(parsed: options.Parsed) -> int:
-    """Run a container to its end, or to its start with -d; the exit status. `UfsError` where the launcher failed."""
+    """Run a container to its end, or to its start with -d: the exit status. `UfsError` where the launcher failed.
+
+    It is -N where this process is to die of signal N as well.
+    """
+    # Python would turn an early Ctrl-C into a traceback; later the container decides.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     # All before the container exists: a kill between its creation and the first fork leaves it to be swept.
     from launcher.container import state
     from launcher.supervisor import run as running
@@ -78,7 +75,6 @@ def create(parsed: options.Parsed, initial: State) -> tuple[Image, Container, in
     from launcher.container import etc, lifecycle, settings
     from launcher.image.store import Store
     from launcher.sandbox import idmap
-    from launcher.sandbox.monitor import warn
 
     values = parsed.values
     store = Store()
@@ -86,7 +82,7 @@ def create(parsed: options.Parsed, initial: State) -> tuple[Image, Container, in
     settings.check_platform(values["platform"], image.config.platform, parsed.image)
     ids, notice = idmap.choose()
     if notice:
-        warn(notice)
+        complain(notice)
     wanted = _config(parsed, image, ids)
     cidfile = _cidfile(values["cidfile"]) if values["cidfile"] else -1
     container, lock = lifecycle.create(

@@ -18,8 +18,9 @@
        | <--- exited {status, error}  |  behind all output
 
 `error {text, status}` comes in place of any answer; what a supervisor does not know is answered so. A connection may
-ask for several things one after the other. Packets are those of `launcher.sandbox.protocol`. Who starts a container in
-the background has the first connection to its supervisor already: on that alone comes, before it has ended,
+ask for several things one after the other. `exited` also says whether the container was `interrupted`: whoever is
+attached dies of the same. Packets are those of `launcher.sandbox.protocol`. Who starts one in the background has
+the first connection to its supervisor already: on that alone comes, before it has ended,
 
        | <--- started --------------- |  its command has begun
 """

@@ -54,6 +54,8 @@ def execute(argv: list[str], environment: Mapping[str, str]) -> NoReturn:
             denied = denied or candidate
         except OSError as error:
             raise _refused(candidate, error) from error
+        except ValueError as error:  # what Python finds wrong before it calls execve(2)
+            raise UfsError(f"cannot run {candidate}: {error}", NOT_EXECUTABLE) from error
     if denied is not None:
         why = "is a directory" if os.path.isdir(denied) else "permission denied (no execute permission?)"
         raise UfsError(f"cannot run {denied}: {why}", NOT_EXECUTABLE)

@@ -34,8 +34,8 @@ def start(channel: Channel, server: Channel, spec: Spec, user_namespace: int) ->
     try:
         syscalls.setns(user_namespace, syscalls.CLONE_NEWUSER)
         syscalls.unshare(_NAMESPACES)
-    except OSError as error:
-        channel.fail(f"cannot make the container's namespaces: {error.strerror}")
+    except Exception as error:  # noqa: BLE001 the launcher tells it
+        channel.give_up("cannot make the container's namespaces", error)
         return 125
     os.close(user_namespace)
     pid = os.fork()
@@ -54,11 +54,8 @@ def run(channel: Channel, server: Channel, spec: Spec) -> int:
         _run(channel, server, spec)
     except PeerGone:
         return 125
-    except UfsError as error:
-        channel.fail(str(error), error.status if error.status != 1 else 125)
-    except OSError as error:
-        where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-        channel.fail(f"cannot set up the container: {where}{error.strerror or error}")
+    except Exception as error:  # noqa: BLE001 the launcher tells it
+        channel.give_up("cannot set up the container", error)
     return 125
 
 
@@ -186,6 +183,9 @@ def _fork_under_init(channel: Channel, has_terminal: bool) -> None:
     os.closerange(0, 3)
     while True:
         number = signal.sigwait(every)
+        if number in (signal.SIGINT, signal.SIGQUIT):
+            os.killpg(child, number)  # as a terminal does
+            continue
         if number != signal.SIGCHLD:
             os.kill(child, number)
             continue

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple, Protocol
@@ -107,6 +106,11 @@ class Monitor:
             self._delivery.send(number, running=self._executed)
             self._settle_later()
 
+    def typed(self, *, interrupt: bool) -> None:
+        """See `signals.Delivery.typed`."""
+        if self._init.status is None:
+            self._delivery.typed(interrupt=interrupt)
+
     def kill(self) -> None:
         """End the container now."""
         self._init.kill()
@@ -117,15 +121,16 @@ class Monitor:
         self._init.kill()
 
     def outcome(self) -> int:
-        """The command's exit status (128+n for a signal); `UfsError` where the launcher failed."""
+        """The command's exit status, 128+n for a signal, or -SIGINT: see `signals.Delivery.status`.
+
+        Raises `UfsError` where the launcher failed.
+        """
         failure = self._server_failure or self._failure
         if failure is not None:
             raise failure
         status = self._init.status
         assert status is not None
-        if self._delivery.killed_by is not None and status == -signal.SIGKILL:
-            return 128 + self._delivery.killed_by
-        return status if status >= 0 else 128 - status
+        return self._delivery.status(status)
 
     def _settle_later(self) -> None:
         pause = self._delivery.pause()
@@ -189,9 +194,3 @@ def _error(message: Message, peer: str) -> UfsError:
     if message.kind == "error":
         return UfsError(message.fields["text"], message.fields["status"])
     return UfsError(f"the {peer} sent {message.kind!r}, which is not due here", 125)
-
-
-def warn(line: str) -> None:
-    """One line to the user that does not stop anything."""
-    sys.stderr.write(f"ufs: {line}\n")
-    sys.stderr.flush()

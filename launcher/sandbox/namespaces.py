@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 
-from launcher.errors import UfsError
+from launcher.errors import UfsError, complain, describe
 from launcher.sandbox import idmap, syscalls
 from launcher.sandbox.protocol import Channel, PeerGone
 
@@ -26,19 +25,18 @@ _SWITCHES = (
 def fork(body: Callable[[], int]) -> int:
     """Run `body` in a child, which ends with what it returns; the pid for the caller.
 
-    The child never returns into the caller's stack, runs no exit handlers and flushes no inherited buffers: an
-    exception is shown with its traceback and ends it with status 70 (EX_SOFTWARE).
+    The child never returns into the caller's stack, runs no exit handlers and flushes no inherited buffers. What `body`
+    raises in spite of all is one line on standard error and ends it with status 125.
     """
     pid = os.fork()
     if pid:
         return pid
-    status = 70
+    status = 125
     try:
         status = body()
+    except Exception as error:  # noqa: BLE001 nobody is there to catch it
+        complain(describe(error))
     finally:
-        if sys.exc_info()[0] is not None:
-            sys.excepthook(*sys.exc_info())
-            sys.stderr.flush()
         os._exit(status)
 
 
@@ -64,8 +62,8 @@ def fork_mapped(
         except PeerGone:
             abandon()
             return 125
-        except UfsError as error:
-            theirs.fail(str(error), error.status)
+        except Exception as error:  # noqa: BLE001 the launcher tells it
+            theirs.give_up(f"cannot start the {name}", error)
             return 125
         return body(theirs)
 

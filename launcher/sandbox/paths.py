@@ -112,6 +112,17 @@ class Targets:
             path = os.path.dirname(path)
         return os.path.isdir(path) and os.stat(path).st_dev == self._root
 
+    def link(self, path: str, target: str) -> None:
+        """Make the symbolic link `path` to `target`, unless there is something of that name."""
+        directory = self.directory(os.path.dirname(path))
+        try:
+            if not os.path.lexists(path):
+                with _times_kept(os.path.dirname(path)):
+                    os.symlink(target, os.path.basename(path), dir_fd=directory)
+                self.created.append(path)
+        finally:
+            os.close(directory)
+
     def _make_directories(self, path: str, mode: int) -> None:
         if os.path.isdir(path):
             return

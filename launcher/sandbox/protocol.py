@@ -30,7 +30,7 @@ import os
 import socket
 from typing import Any, NamedTuple
 
-from launcher.errors import UfsError
+from launcher.errors import UfsError, describe
 
 LIMIT = 65536
 _TEXT_LIMIT = 4096
@@ -82,6 +82,13 @@ class Channel:
             self.send("error", text=text[:_TEXT_LIMIT], status=status)
         except PeerGone:
             return
+
+    def give_up(self, doing: str, error: Exception) -> None:
+        """`fail` with what an exception says; `doing` comes before what was not raised for the user's eyes."""
+        if isinstance(error, UfsError):
+            self.fail(str(error), error.status if error.status != 1 else 125)
+        else:
+            self.fail(f"{doing}: {describe(error)}")
 
     def receive(self) -> Message | None:
         """The next packet, or None at the end of file."""

@@ -67,6 +67,7 @@ def furnish(spec: Spec, parts: Parts) -> list[str]:
             targets.make(path)
     for bind in parts.binds:
         _attach_bind(bind, targets)
+    targets.link("/etc/mtab", "/proc/mounts")  # as all engines do: df and mount(8) of older images read it
     if spec.read_only:
         root = syscalls.openat2("/", os.O_PATH, resolve=syscalls.RESOLVE_NO_SYMLINKS)
         syscalls.set_mount_attributes(root, syscalls.MOUNT_ATTR_RDONLY, recursive=False)

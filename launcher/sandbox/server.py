@@ -33,16 +33,14 @@ def run(channel: Channel, init: Channel, image: TreeSource, spec: Spec, lock: in
     called when the launcher has ended before the container.
     """
     os.setsid()  # a terminal's signals are for the launcher
+    os.umask(0o022)  # the container's root is what it makes first
     _keep_only(2, channel.fileno(), init.fileno(), lock)
     try:
         _serve(channel, init, image, spec)
     except PeerGone:
         return 1  # the launcher or init ended first, and it is theirs to say why
-    except UfsError as error:
-        channel.fail(str(error), 125)
-        return 1
-    except OSError as error:
-        channel.fail(_described(error), 125)
+    except Exception as error:  # noqa: BLE001 the launcher tells it
+        channel.give_up("the file system server failed", error)
         return 1
     finally:
         init.close()
@@ -77,11 +75,6 @@ def _serve(channel: Channel, init: Channel, image: TreeSource, spec: Spec) -> No
         union.close()
         raise
     serve(union, device, spec.engine)
-
-
-def _described(error: OSError) -> str:
-    where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-    return f"the file system server failed: {where}{error.strerror or error}"
 
 
 def _keep_only(*kept: int) -> None:

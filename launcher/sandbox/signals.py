@@ -21,6 +21,8 @@ FORWARDED = (
     signal.SIGPWR,
 )
 _HARMLESS = frozenset({signal.SIGCONT, signal.SIGWINCH, signal.SIGTSTP})
+_TYPED = frozenset({signal.SIGINT, signal.SIGQUIT})
+"""What a terminal sends, to every process of the foreground: a shell that waits for one counts on it."""
 _FIRST_PAUSE, _LAST_PAUSE = 2.0, 500.0  # milliseconds
 _SIGHTINGS = 3
 _LOOKS = 5
@@ -63,10 +65,25 @@ class Delivery:
         self._pid = pid
         self._doubtful: dict[int, int] = {}  # number: how often it was seen blocked and taken
         self._pause = _FIRST_PAUSE
-        self.killed_by: int | None = None
+        self._killed_by: int | None = None
+        self._interrupted = False
+
+    def status(self, ended: int) -> int:
+        """What the caller is to see of an end, given as `os.waitstatus_to_exitcode` does: 128+n for signal n.
+
+        An interrupt is passed on as such: -SIGINT, so that the launcher dies of it and a shell that runs it in a loop
+        ends the loop. A process 1 cannot die of it, so 128+SIGINT after one counts as well. All other signals are the
+        business of whoever sent them, who knows Docker's statuses.
+        """
+        if ended == -signal.SIGKILL and self._killed_by is not None:
+            ended = -self._killed_by
+        if ended == -signal.SIGINT or (self._interrupted and ended == 128 + signal.SIGINT):
+            return -signal.SIGINT
+        return ended if ended >= 0 else 128 - ended
 
     def send(self, number: int, *, running: bool) -> None:
         """`running` is False until exec: no preparation is worth interrupting any gentler."""
+        self._interrupted |= number == signal.SIGINT
         try:
             if number in _HARMLESS:
                 os.kill(self._pid, number)
@@ -77,19 +94,36 @@ class Delivery:
         except ProcessLookupError:
             return  # it ended by itself, and how will be seen
 
+    def typed(self, *, interrupt: bool) -> None:
+        """Keys went to the container's own terminal; an `interrupt` among them it has sent to the group of process 1.
+
+        The kernel drops it there if it means the end. What ends after further keys has not ended by it.
+        """
+        self._interrupted = interrupt
+        if not interrupt:
+            return
+        try:
+            if _look(self._pid, signal.SIGINT) is _Seen.NOTHING:
+                self._kill(signal.SIGINT)
+        except ProcessLookupError:
+            return  # it ended by itself, and how will be seen
+
     def _send(self, number: int) -> None:
         seen = _look(self._pid, number)
         if seen is _Seen.NOTHING:
             self._kill(number)
             return
-        os.kill(self._pid, number)
+        if number in _TYPED and _foreground():
+            os.killpg(self._pid, number)
+        else:
+            os.kill(self._pid, number)
         if seen is _Seen.BLOCKED:
             self._doubtful[number] = 0
             self._pause = _FIRST_PAUSE
 
     def _kill(self, number: int) -> None:
         os.kill(self._pid, signal.SIGKILL)
-        self.killed_by = number
+        self._killed_by = number
 
     def pause(self) -> float | None:
         """After how many milliseconds `settle` wants to be called; None: no need."""
@@ -152,6 +186,18 @@ def _look(pid: int, number: int) -> _Seen:
         if "SigBlk:" in has:
             return _Seen.PENDING if "ShdPnd:" in has else _Seen.BLOCKED
     return _Seen.NOTHING
+
+
+def _foreground() -> bool:
+    """Whether this process is in the foreground of a terminal, from which its signals may have come."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:  # ENXIO: it has none
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    finally:
+        os.close(terminal)
 
 
 def stop_together(pid: int) -> None:

@@ -52,6 +52,12 @@ def set_window_size(descriptor: int, size: bytes) -> None:
         fcntl.ioctl(descriptor, termios.TIOCSWINSZ, size)
 
 
+def interrupts(master: int, typed: bytes, group: int) -> bool:
+    """Whether `typed` makes the terminal send SIGINT, and to process group `group`."""
+    mode = termios.tcgetattr(master)
+    return bool(mode[3] & termios.ISIG) and mode[6][termios.VINTR] in typed and os.tcgetpgrp(master) == group
+
+
 @contextmanager
 def raw(descriptor: int) -> Iterator[None]:
     """The terminal `descriptor` passes every byte through unchanged within; restored on every way out."""

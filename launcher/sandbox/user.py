@@ -23,9 +23,9 @@ def resolve(text: str, passwd: str, group: str) -> User:
     """`name`, `uid`, `name:group`, `uid:gid` or mixed; "" is root. `passwd`, `group`: the files' texts.
 
     A number need not be listed; then its group is 0 and its home /. Without an explicit group the user's
-    supplementary groups apply, with one they do not (both as Docker does).
+    supplementary groups apply, with one they do not (both as Docker does). A group of no name is none.
     """
-    wanted, colon, wanted_group = (text or "0").partition(":")
+    wanted, _, wanted_group = (text or "0").partition(":")
     if not wanted:
         raise UfsError(f"user {text!r} names no user; write NAME, UID, NAME:GROUP or UID:GID", 125)
     entry = _entry(passwd, wanted, 7)
@@ -35,7 +35,7 @@ def resolve(text: str, passwd: str, group: str) -> User:
     uid = int(entry[2]) if entry else int(wanted)
     gid = int(entry[3]) if entry else 0
     home = (entry[5] if entry else "") or "/"
-    if colon:
+    if wanted_group:
         return User(uid, _group(wanted_group, group), (), home)
     return User(uid, gid, _supplementary(name, gid, group), home)
 

@@ -20,7 +20,10 @@ _NOT_PROXIED = (signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT)
 
 
 class Left(NamedTuple):
-    """How it ended: with the container's exit status and reason, or by the detach keys (`status` is None)."""
+    """How it ended: with the container's exit status and reason, or by the detach keys (`status` is None).
+
+    -SIGINT: it was interrupted, and this command is to die of it.
+    """
 
     status: int | None
     error: str | None = None
@@ -80,7 +83,8 @@ class Client:
             self._loop.forget(self._channel.fileno())
             self._left = self._left or Left(137, "its supervisor was killed")
         elif message.kind == "exited":
-            self._left = Left(message.fields["status"], message.fields["error"])
+            status, error = message.fields["status"], message.fields["error"]
+            self._left = Left(-signal.SIGINT if message.fields["interrupted"] else status, error)
         elif message.kind == "error":
             raise UfsError(message.fields["text"], message.fields["status"])
 
@@ -106,7 +110,7 @@ class Client:
 
     def _on_signal(self, number: int) -> None:
         if not self._proxy:
-            self._left = Left(128 + number)
+            self._left = Left(-number if number == signal.SIGINT else 128 + number)
             return
         try:
             self._channel.send("signal", number=number)

@@ -33,6 +33,7 @@ _PIPE = 1 << 18
 def run(container: Container, image: Image, held: int, *, local: bool, first: Channel | None = None) -> int:
     """Run `container`, which is Starting, to its end: the exit status. Raises `UfsError` where the launcher failed.
 
+    It is -SIGINT where the container was interrupted, and its caller is to die of that, too.
     `held` is its lock, which is free again on return. With `local` the caller's standard streams are the container's;
     `first` is a connection of whoever started it in the background.
     """
@@ -49,7 +50,8 @@ def run(container: Container, image: Image, held: int, *, local: bool, first: Ch
         status = _supervised(supervisor, processes, streams, first)
     except UfsError as error:
         status, failure = (error.status if error.status != 1 else FAILED), error
-    ended = state.Exited(lifecycle.now(), status, str(failure) if failure else None, created)
+    code = status if status >= 0 else 128 - status
+    ended = state.Exited(lifecycle.now(), code, str(failure) if failure else None, created)
     if supervisor is not None:
         supervisor.stop_listening()
         ended = ended._replace(created=supervisor.created, started=supervisor.started_at)

@@ -80,10 +80,10 @@ class Service:
         if self._starter is not None:
             self._starter.say("started")
 
-    def close(self, status: int, error: str | None) -> None:
+    def close(self, status: int, error: str | None, *, interrupted: bool) -> None:
         """To everybody: it has ended. Connections are closed."""
         for connection in list(self._connections):
-            connection.say("exited", status=status, error=error)
+            connection.say("exited", status=status, interrupted=interrupted, error=error)
             connection.close()
 
     def fail(self, error: UfsError) -> None:

@@ -41,7 +41,7 @@ class Supervisor:
         self._log = logs.Writer(directory, made.log) if made.log.driver != "none" else None
         names = ("stdout",) if made.terminal else ("stdout", "stderr")
         self._outputs = {name: Output(self.loop, name.encode(), self._log) for name in names}
-        self._input = Input(self.loop)
+        self._input = Input(self.loop, self._on_typed)
         self._master = -1
         self._size = b""
         self._running: state.Running | None = None
@@ -74,7 +74,8 @@ class Supervisor:
         if failure is not None and not self._begun:
             self._service.fail(failure)
         else:
-            self._service.close(status, str(failure) if failure else None)
+            code = status if status >= 0 else 128 - status
+            self._service.close(code, str(failure) if failure else None, interrupted=status < 0)
 
     def run(self, processes: Processes, streams: tuple[int, int, int], first: Callable[[], None]) -> int:
         """Until both processes have ended: the exit status. UfsError where the launcher failed.
@@ -248,6 +249,12 @@ class Supervisor:
     def _cannot_show(self, error: OSError) -> None:
         """Whoever read it is gone, or the disk is full: nobody sees what the container does."""
         self.monitor.fail(UfsError(f"standard output: {error.strerror}; the container was ended", 125))
+
+    def _on_typed(self, data: bytes) -> bytes:
+        if self._master >= 0:
+            interrupt = terminal.interrupts(self._master, data, self._processes.init.pid)
+            self.monitor.typed(interrupt=interrupt)
+        return data
 
     def _on_input_end(self) -> None:
         """Who was attached sends no more. That is the container's end of input, unless others may attach later."""

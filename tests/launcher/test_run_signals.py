@@ -11,12 +11,14 @@ import struct
 import subprocess
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
 
+from tests.images import Images
 from tests.launcher.running import Runner
+from tests.support.users import User
 from tests.support.waiting import wait_until
 
 
@@ -38,8 +40,45 @@ def test_unhandled_signals_end_the_command(run: Runner, number: int) -> None:
     """Although the kernel would not deliver them to a process 1."""
     with started(run, "echo ready; while :; do sleep 1; done") as process:
         process.send_signal(number)
-        assert process.wait(10) == 128 + number
+        # Only the interrupt is passed on as such: see test_an_interrupt_ends_the_loop_around.
+        assert process.wait(10) == (-number if number == signal.SIGINT else 128 + number)
     assert run.containers() == []
+
+
+def test_an_early_interrupt_is_no_traceback(root_user: User, images: Images) -> None:
+    """At whatever point of the start it comes."""
+    image = images.path("busybox", "docker.tar")
+    root_user.run(["ufs-run", "--rm", image, "true"], check=True)
+    for step in range(40):
+        with root_user.popen(["ufs-run", "--rm", image, "sleep", "9"], stderr=subprocess.PIPE, text=True) as process:
+            time.sleep(step * 0.001)  # the moment is what is tried, not waited for
+            process.send_signal(signal.SIGINT)
+            assert process.stderr is not None
+            assert process.stderr.read() == ""
+            assert process.wait(10) == -signal.SIGINT
+
+
+@pytest.mark.parametrize("options", ["", "--init", "-t"])
+def test_an_interrupt_ends_the_loop_around(run: Runner, terminals: list[Terminal], options: str) -> None:
+    """As with any program: the shell sees by what the launcher died, and ends itself."""
+    words = [*run.user.command(["ufs-run"]), "--rm", *options.split(), run.image]
+    loop = f"while :; do {' '.join(words)} sh -c 'echo ready; sleep 9; true'; done"
+    terminal = Terminal(run, program=["bash", "-c", loop])
+    terminals.append(terminal)
+    terminal.until(b"ready")
+    terminal.type(b"\x03")
+    assert terminal.process.wait(8) == -signal.SIGINT
+
+
+@pytest.mark.parametrize("command", ["exec sleep 9", "sleep 9; echo after"])
+def test_an_interrupt_on_a_terminal_of_its_own(run: Runner, terminals: list[Terminal], command: str) -> None:
+    """The kernel keeps it from a process 1 that does not handle it; -i -t is no reason to be without Ctrl-C."""
+    terminal = Terminal(run, "-it", "IMAGE", "sh", "-c", f"echo ready; {command}")
+    terminals.append(terminal)
+    terminal.until(b"ready")
+    terminal.type(b"\x03")
+    assert terminal.process.wait(8) == -signal.SIGINT
+    assert termios.tcgetattr(terminal.slave) == terminal.before
 
 
 def test_handled_signals_are_the_commands(run: Runner) -> None:
@@ -97,7 +136,7 @@ def test_stop_and_continue(run: Runner) -> None:
 class Terminal:
     """A pty in which `ufs-run` is the foreground process."""
 
-    def __init__(self, run: Runner, *words: str) -> None:
+    def __init__(self, run: Runner, *words: str, program: Sequence[str] = ("ufs-run", "--rm")) -> None:
         self.master, slave = pty.openpty()
         self.resize(33, 99)
         os.fchown(slave, run.user.uid, -1) if os.geteuid() == 0 else None
@@ -106,7 +145,7 @@ class Terminal:
         self.seen = b""
         arguments = [run.image if word == "IMAGE" else word for word in words]
         self.process = run.user.popen(
-            ["ufs-run", "--rm", *arguments], stdin=slave, stdout=slave, stderr=slave,
+            [*program, *arguments], stdin=slave, stdout=slave, stderr=slave,
             start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )  # fmt: skip
 

@@ -49,8 +49,11 @@ def install(base: Path) -> Installed:
         dependencies = base / "dependencies"
         shutil.copytree(sysconfig.get_path("purelib"), dependencies, ignore=shutil.ignore_patterns(*NOT_NEEDED))
     (site / "dependencies.pth").write_text(f"{dependencies}\n")
-    for name in COMMANDS:  # as pip does it
-        shutil.copy(CHECKOUT / "bin" / name, environment / "bin" / name)
+    for name in COMMANDS:  # as script/setup does it
+        script = environment / "bin" / name
+        _, _, text = (CHECKOUT / "bin" / name).read_text().partition("\n")
+        script.write_text(f"#!/usr/bin/env -S --block-signal=INT {python} -ISXutf8\n{text}")
+        script.chmod(0o755)
     for folder in ("script", "bin"):
         shutil.copytree(CHECKOUT / folder, base / folder, symlinks=True)
     shutil.copyfile(CHECKOUT / "pyproject.toml", base / "pyproject.toml")
