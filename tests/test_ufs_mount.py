@@ -12,6 +12,7 @@ import pytest
 from tests.support.mounts import fuse_mounts
 from tests.support.users import ROOT, User
 from tests.support.waiting import wait_until
+from unionfs import syscalls
 from unionfs.serve import ENGINES
 
 
@@ -204,3 +205,24 @@ def test_a_work_directory_serves_one_mount_at_a_time(user: User, layers: Path) -
         assert "in use by another mount" in done.stderr
     finally:
         unmount(user, layers / "merged")
+
+
+@pytest.mark.only_root
+def test_a_work_directory_that_nothing_can_be_moved_from_is_refused(user: User, layers: Path) -> None:
+    """Each is a bind mount of its own, so rename(2) is EXDEV although both are on one file system."""
+    up, work = layers / "up", layers / "work"
+    for path in (up, work):
+        syscalls.mount(os.fsencode(path), os.fsencode(path), b"", syscalls.MS_BIND, b"")
+    try:
+        options = f"lowerdir={layers}/top,upperdir={up},workdir={work}"
+        done = user.run(["ufs-mount", "-o", options, layers / "merged"])
+        assert done.returncode == 1
+        assert done.stderr == (
+            f"ufs-mount: {work}: nothing can be moved from the work directory to the upper directory; name one that is"
+            " on the same mount of the same file system, best beside the upper directory\n"
+        )
+        assert not os.listdir(up)
+        assert not fuse_mounts([layers])
+    finally:
+        for path in (up, work):
+            syscalls.umount2(os.fsencode(path))

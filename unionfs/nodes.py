@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Container, Iterator
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,8 @@ class Node:
     """
 
     __slots__ = (
-        "asked", "bare", "fd", "id", "ino", "inode", "left", "lookups", "lower", "others", "override", "row", "where",
+        "asked", "bare", "fd", "id", "ino", "inode", "last", "left", "lookups", "lower", "others", "override", "row",
+        "where",
     )  # fmt: skip
 
     def __init__(self, id: int, ino: int, where: tuple[Directory, bytes] | None) -> None:
@@ -36,6 +38,7 @@ class Node:
         self.where = where
         self.others: list[tuple[Directory, bytes]] = []  # further known names of a file with several
         self.fd = -1
+        self.last: os.stat_result | None = None  # what it was, where `fd` may not say so any more
         self.lookups = 0
         self.lower = False
         self.bare = False  # known to have no security.capability, which the kernel asks for all the time

@@ -267,13 +267,24 @@ class Writer:
 
     def mark_opaque(self, dirfd: int) -> None:
         """Hide all that the layers below have in this directory."""
+        if not self._set_opaque(dirfd):
+            _touch(dirfd, OPAQUE_NAME)
+
+    def mark_opaque_outside(self, dirfd: int, above: int, name: bytes) -> None:
+        """The same without a file in it, whose name in the directory `above` is given."""
+        if not self._set_opaque(dirfd):
+            _touch(above, PREFIX + name)
+
+    @staticmethod
+    def _set_opaque(dirfd: int) -> bool:
         try:
             os.setxattr(path(dirfd), "user.overlay.opaque", b"y")
         except OSError as error:
             # ENOTSUP: no user xattrs here. EPERM: not on this kind of inode. ENOSPC: no room in the inode.
             if error.errno not in (errno.ENOTSUP, errno.EPERM, errno.ENOSPC):
                 raise
-            _touch(dirfd, OPAQUE_NAME)
+            return False
+        return True
 
 
 def _xattr(where: bytes, name: str) -> bytes | None:

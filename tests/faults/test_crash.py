@@ -12,6 +12,7 @@ import pytest
 from tests.faults.operations import FORMS, OPERATIONS, Place, State, opened, state
 from tests.support import tracing
 from tests.support.content import LOWERS, Lower
+from tests.support.foreign import foreign
 
 pytestmark = pytest.mark.only_root  # sets owners
 
@@ -28,10 +29,26 @@ def test_killed_at_every_call(
 ) -> None:
     if form == "files":
         monkeypatch.setenv("FUSE_OVERLAYFS_DISABLE_OVL_WHITEOUT", "1")
+    _kill_at_every_call(lower, tmp_path / "base", name, form)
+
+
+_MORE_STEPS = (
+    "rename directory over emptied", "rename new directory over whiteout", "mkdir over whiteout", "rmdir emptied",
+    "unlink promoted",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", _MORE_STEPS)
+def test_killed_where_the_upper_needs_more_steps(tmp_path: Path, name: str) -> None:
+    """bindfs has neither RENAME_EXCHANGE nor RENAME_WHITEOUT nor RENAME_NOREPLACE."""
+    with foreign("bindfs", tmp_path / "foreign") as disk:
+        _kill_at_every_call(Lower(tmp_path / "lower", "image"), disk / "base", name, "bindfs")
+
+
+def _kill_at_every_call(lower: Lower, base: Path, name: str, form: str) -> None:
     before, change = OPERATIONS[name]
 
     def stopped(point: int) -> tuple[str, int, State]:
-        base = tmp_path / "base"
         for part in ("upper", "work"):
             (base / part).mkdir(parents=True)
 

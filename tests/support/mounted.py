@@ -27,8 +27,17 @@ _OF_LIBFUSE = "fuse: reading device: Software caused connection abort\n"
 class Mounted:
     """A mount at `target` with an upper beside it; `mount` and `unmount` may be called again and again."""
 
-    def __init__(self, base: Path, open_tree: Callable[[], Tree], engine: str, overrides: bool = False) -> None:
-        self.target, self.upper, self.work = base / "merged", base / "upper", base / "work"
+    def __init__(
+        self,
+        base: Path,
+        open_tree: Callable[[], Tree],
+        engine: str,
+        overrides: bool = False,
+        disk: Path | None = None,
+    ) -> None:
+        """`disk`: where the upper lies, if not in `base`."""
+        disk = disk or base
+        self.target, self.upper, self.work = base / "merged", disk / "upper", disk / "work"
         self._log = base / "server.log"
         self._open_tree = open_tree
         self._engine = engine

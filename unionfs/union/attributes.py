@@ -46,6 +46,8 @@ class Attributes(Reading):
             uid, gid = (old if new == -1 else new for old, new in zip(was[:2], owner, strict=True))
             self._override(node, was._replace(uid=uid, gid=gid))
             return
+        if not self.may_dress(node):
+            return
         target, dir_fd, follow = self.upper.place(node)
         try:
             os.chown(target, *owner, dir_fd=dir_fd, follow_symlinks=follow)
@@ -69,6 +71,10 @@ class Attributes(Reading):
         except BaseException:
             os.chmod(target, stat.S_IMODE(was.mode), dir_fd=dir_fd)
             raise
+
+    def may_dress(self, node: Node) -> bool:
+        """Whether owner and times of a node can be set; else, for links in some uppers, they stay as they are."""
+        return self.upper.able.dressed_links or not stat.S_ISLNK(self.mode_of(node))
 
     def set_mode(self, node: Node, mode: int) -> None:
         """chmod(2). EOPNOTSUPP for a symbolic link, as Linux itself answers: it would change what that leads to."""

@@ -62,9 +62,10 @@ class Dressing(Attributes):
         work = self.upper.work if place is None else place
         path = b"/proc/self/fd/%d/%s" % (work, temporary)
         self.upper.open_up_at(work, temporary)  # it may have its mode already: a try before was refused
+        bare = stat.S_ISLNK(attr.mode) and not self.upper.able.dressed_links
         if kept is not None:
             override.write(path, kept)
-        else:
+        elif not bare:
             owner = self.stored_owner(attr)
             if owner is not None and owner != (os.geteuid(), os.getegid()):
                 os.chown(temporary, *owner, dir_fd=work, follow_symlinks=False)
@@ -74,7 +75,8 @@ class Dressing(Attributes):
         if not stat.S_ISLNK(attr.mode):  # after the xattrs: a mode without "w" shuts the server out, too (xattr(7))
             os.chmod(path, host_mode(attr.mode, kept))
         times = attr.atime * 10**9 + attr.atimensec, attr.mtime * 10**9 + attr.mtimensec
-        os.utime(path, ns=times, follow_symlinks=False)
+        if not bare:
+            os.utime(path, ns=times, follow_symlinks=False)
         return marked
 
     @staticmethod

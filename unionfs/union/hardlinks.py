@@ -9,9 +9,11 @@ image knows all names, and live directories those that were looked up.
 
 from __future__ import annotations
 
+import errno
 import os
 
 from unionfs.nodes import Node
+from unionfs.union.core import error
 from unionfs.union.promote import Promotion
 
 
@@ -44,10 +46,15 @@ class HardLinks(Promotion):
         return same
 
     def materialise(self, parent: int, name: bytes, id: int) -> Node:
-        """The promoted node with this very name in the upper, which a hard-linked file may not have yet."""
+        """The promoted node with this very name in the upper, which a hard-linked file may not have yet.
+
+        EXDEV where the upper has no hard links: then mv(1) makes a file of its own for that name.
+        """
         node = self.promote(id, at=(parent, name))
         directory = self.promote_directory(parent)
         if self.names(directory).get(name) is None:
+            if not self.upper.able.links:
+                raise error(errno.EXDEV, name)
             assert self.links is not None
             path, follow = self.upper.path(node)
             with self.links.take_over(node, self.upper.stat(node).st_nlink), self.upper.keeping_times(directory):

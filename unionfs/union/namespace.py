@@ -148,7 +148,8 @@ class Namespace(HardLinks):
             opened = upper.make_below_acl(acl, at, make) if acl else make(dir_fd, at)
             made = True
             target = opened if opened >= 0 else whiteout.path(dir_fd, at)
-            self._give(target, owner, -1 if staged else directory.gid, mode, kept)
+            if not stat.S_ISLNK(mode) or upper.able.dressed_links:
+                self._give(target, owner, -1 if staged else directory.gid, mode, kept)
             status = os.fstat(opened) if opened >= 0 else os.stat(at, dir_fd=dir_fd, follow_symlinks=False)
             if staged:
                 upper.publish(at, directory, place.name, place.over_mark)
@@ -177,9 +178,9 @@ class Namespace(HardLinks):
             return
         if owner is not None and owner != (os.geteuid(), os.getegid() if group < 0 else group):
             os.chown(target, *owner, follow_symlinks=follow)
-        setid = mode & (stat.S_ISUID | stat.S_ISGID)
-        if setid:
-            os.chmod(target, stat.S_IMODE(os.stat(target).st_mode) | setid)  # an ACL may have changed the others
+        special = mode & (stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX)  # the last is lost by mkdir(2) of bindfs
+        if special:
+            os.chmod(target, stat.S_IMODE(os.stat(target).st_mode) | special)  # an ACL may have changed the others
 
     def owner_of_new(self, directory: Directory, uid: int, gid: int) -> tuple[int, int] | None:
         """The owner of something new (inode_init_owner() of fs/inode.c); None where it stays as the server makes it."""
@@ -231,22 +232,46 @@ class Namespace(HardLinks):
     def unlink(self, parent: int, name: bytes) -> None:
         """Remove a name of anything but a directory."""
         id, node = self.known_child(parent, name)
-        if node is not None or wire.Attr.unpack(self.tree.attr(id)).nlink > 1:
+        several = node is None and wire.Attr.unpack(self.tree.attr(id)).nlink > 1
+        if self.upper.able.links and (node is not None or several):
             node = self.materialise(parent, name, id)  # The count of the other names has to be kept somewhere.
         directory = self.promote_directory(parent)
-        if node is None:
+        if node is None or self.names(directory).get(name) is None:  # the tree alone has this name
             self._hide(directory, name)
-            self.name_gone(id, node, directory, name)
+            if not several or node is not None:
+                self.name_gone(id, node, directory, name)
+            return
+        if not self.upper.able.links and self._leave_to_another(node, directory, name):
             return
         self.keep(node, directory, name)
         self.recheck(directory, name)
         if directory.is_extra(name):
-            os.unlink(name, dir_fd=self.upper.directory(directory))
+            self.upper.unlink(self.upper.directory(directory), name)
             directory.drop(name)
         else:
             self.upper.replace_by_whiteout(directory, name)
             directory.set(name, WHITEOUT, in_tree=True)
         self.name_gone(id, node, directory, name)
+
+    def _leave_to_another(self, node: Node, directory: Directory, name: bytes) -> bool:
+        """Without hard links the upper has one name of a promoted file: another name of the tree takes it over."""
+        if node.others or not node.row:
+            return False
+        other = next((place for place in self.tree.names(node.row) if self.shows(*place)), None)
+        if other is None:
+            return False
+        place = self.promote_directory(other[0])
+        old, new = self.upper.directory(directory), self.upper.directory(place)
+        leave = not directory.is_extra(name)
+        self.upper.rename_leaving(old, name, new, other[1], leave)
+        if leave:
+            directory.set(name, WHITEOUT, in_tree=True)
+        else:
+            directory.drop(name)
+        place.set(other[1], node.id, in_tree=True)
+        node.add_name(place, other[1])
+        node.drop_name(directory, name)
+        return True
 
     def rmdir(self, parent: int, name: bytes) -> None:
         """Remove a directory that shows no entries."""

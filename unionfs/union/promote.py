@@ -264,7 +264,7 @@ class Promotion(Dressing):
     ) -> Node:
         node = Node(id, attr.ino, place)
         assert self.links is not None
-        if recorded:
+        if recorded and self.upper.able.links:
             with self.links.record(temporary, attr.ino, attr.nlink):
                 self._publish(temporary, *place)
             self.note_record(node)

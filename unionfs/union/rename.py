@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 
-from unionfs import override, syscalls, whiteout
+from unionfs import syscalls, whiteout
 from unionfs.fuse import wire
 from unionfs.nodes import WHITEOUT, Directory, Node
 from unionfs.tidying import tidying
@@ -146,6 +146,9 @@ class Renaming(Namespace):
         leave = not old.is_extra(name)
         over_mark = self.names(new).get(newname) == WHITEOUT
         if over_mark and isinstance(node, Directory) and whiteout.exists(new_fd, newname):
+            if not upper.able.exchange:
+                upper.turn_into_file(new_fd, newname)
+                return self._rename(node, old, name, new, newname)
             # A directory cannot be renamed over a device: they change places.
             upper.move(old_fd, name, new_fd, newname, syscalls.RENAME_EXCHANGE)
             if not leave:
@@ -159,37 +162,24 @@ class Renaming(Namespace):
         return leave
 
     def _empty(self, directory: Directory, parent: Directory, name: bytes, in_tree: bool) -> None:
-        """Let a directory that shows no entries be empty on disk too, so that it can be replaced."""
-        if not directory.names:
-            return
-        upper = self.upper
-        temporary = upper.temporary()
-        os.mkdir(temporary, 0o700, dir_fd=upper.work)
-        try:
-            self._dress_like(temporary, directory)
-            if in_tree:
-                # Not by the writer, whose other form is a file: then it would not be empty.
-                os.setxattr(whiteout.path(upper.work, temporary), "user.overlay.opaque", b"y")
-            place = upper.directory(parent)
-            upper.move(upper.work, temporary, place, name, syscalls.RENAME_EXCHANGE)
-        finally:
-            upper.discard(temporary)
+        """Let a directory that shows no entries be empty on disk too, so that it can be replaced.
 
-    def _dress_like(self, temporary: bytes, directory: Directory) -> None:
-        """Owner, mode and xattrs of a directory but for marks: what takes its place shows until it is replaced."""
-        target, source = whiteout.path(self.upper.work, temporary), self.upper.path(directory)[0]
-        status = os.stat(source)
-        if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
-            os.chown(target, status.st_uid, status.st_gid)
-        for name in os.listxattr(source):
-            if name == override.XATTR or not whiteout.is_hidden_xattr(os.fsencode(name)):
-                os.setxattr(target, name, os.getxattr(source, name))
-        os.chmod(target, stat.S_IMODE(status.st_mode))
+        It may hold marks. What they hide goes on being hidden by a mark on it, or beside it where there are no xattrs.
+        """
+        upper = self.upper
+        above, place = upper.directory(parent), upper.directory(directory)
+        held = os.listdir(whiteout.path(place))
+        if held and (directory.lower_dir or in_tree):
+            upper.whiteouts.mark_opaque_outside(place, above, name)
+        for mark in held:
+            os.unlink(os.fsencode(mark), dir_fd=place)
 
     def _exchange(self, one: tuple[int, bytes, int], other: tuple[int, bytes, int]) -> None:
         (parent, name, id), (newparent, newname, newid) = one, other
         if id == newid:
             return
+        if not self.upper.able.exchange:
+            raise error(errno.EINVAL)
         first, second = self.materialise(parent, name, id), self.materialise(newparent, newname, newid)
         old, new = self.promote_directory(parent), self.promote_directory(newparent)
         self.recheck(old, name)

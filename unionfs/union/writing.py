@@ -64,7 +64,7 @@ class Writing(HardLinks):
             self.set_owner(node, uid, change.gid if valid & Fattr.GID else -1)
         if valid & Fattr.MODE:
             self.set_mode(node, change.mode)
-        if valid & (Fattr.ATIME | Fattr.MTIME):
+        if valid & (Fattr.ATIME | Fattr.MTIME) and self.may_dress(node):
             times = self._times(node, change)
             target, dir_fd, follow = self.upper.place(node)
             os.utime(target, ns=times, dir_fd=dir_fd, follow_symlinks=follow)

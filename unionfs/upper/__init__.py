@@ -22,6 +22,7 @@ from unionfs import override, syscalls, whiteout
 from unionfs.descriptors import raise_limit
 from unionfs.nodes import Directory, Node
 from unionfs.override import Override
+from unionfs.upper.abilities import Abilities, probe
 from unionfs.upper.locking import lock, note_mount_point
 from unionfs.upper.making import Make, Making
 
@@ -62,6 +63,7 @@ class Upper(Making):
         self.origins = _subdirectory(self.base, b"origins")
         for name in os.listdir(self.work):
             self.discard(os.fsencode(name))
+        self.able = _probed(self, workdir)
         self.overrides = self._keeps_overrides(overrides)
         """Whether owners and modes are kept in xattrs; see `unionfs.override`."""
         self._some_overrides = override.SOME in whiteout.xattr_names(root)
@@ -106,6 +108,8 @@ class Upper(Making):
 
     def _try_whiteouts(self) -> None:
         """Find out which form of whiteout works here, before one is needed in the middle of something."""
+        if not (self.able.exchange and self.able.leaving):
+            self.whiteouts.devices = False  # the steps that devices need cannot be made
         name = self.temporary()
         self.whiteouts.hide(self.work, name)
         self.discard(name if self.whiteouts.devices else whiteout.PREFIX + name)
@@ -138,10 +142,24 @@ def _locked(workdir: bytes | str, root: int, upperdir: bytes | str) -> int:
     """Open the work directory of an upper directory, and lock both."""
     base = os.open(workdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     if os.fstat(base).st_dev != os.fstat(root).st_dev:
-        raise OSError(errno.EXDEV, "the work directory is not on the upper directory's file system", workdir)
+        raise OSError(errno.EXDEV, f"the work directory is not on the file system of the upper; {_BESIDE}", workdir)
     lock(base, "work directory", workdir, work=base)
     lock(root, "upper directory", upperdir, work=-1)
     return base
+
+
+def _probed(upper: Upper, workdir: bytes | str) -> Abilities:
+    try:
+        return probe(upper.root, upper.work, upper.temporary)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        raise OSError(
+            errno.EXDEV, f"nothing can be moved from the work directory to the upper directory; {_BESIDE}", workdir
+        ) from error
+
+
+_BESIDE = "name one that is on the same mount of the same file system, best beside the upper directory"
 
 
 def _subdirectory(base: int, name: bytes) -> int:

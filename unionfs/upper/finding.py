@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 from unionfs.descriptors import Descriptors
 from unionfs.nodes import Directory, Node
+from unionfs.upper.abilities import Abilities
 from unionfs.upper.insisting import Insisting
 
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -28,6 +29,7 @@ class Finding(Insisting):
         self._files = Descriptors(capacity)
         self._readable = Descriptors(64)
         """Files that could not be opened for writing."""
+        self.able = Abilities()
 
     @contextmanager
     def insisting(self) -> Iterator[None]:
@@ -114,9 +116,18 @@ class Finding(Insisting):
         if fd < 0:
             fd = (self._directories if isinstance(node, Directory) else self._files).get(node.id)
         if fd >= 0:
-            return os.fstat(fd)
+            return os.fstat(fd) if node.last is None else self._stat_removed(fd, node.last)
         directory, name = self._place(node)
         return os.stat(name, dir_fd=self.directory(directory), follow_symlinks=False)
+
+    @staticmethod
+    def _stat_removed(fd: int, last: os.stat_result) -> os.stat_result:
+        try:
+            return os.fstat(fd)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ESTALE):
+                return last
+            raise
 
     def _place(self, node: Node) -> tuple[Directory, bytes]:
         if node.where is None:
@@ -126,6 +137,8 @@ class Finding(Insisting):
     def file(self, node: Node) -> int:
         """A descriptor for reading and writing a regular file, borrowed until the next call."""
         fd = self._files.get(node.id)
+        if fd < 0 and node.last is not None:
+            return node.fd
         if fd < 0:
             path, follow = self.path(node)
             fd = _open_data(path, os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
@@ -165,6 +178,8 @@ class Finding(Insisting):
 
     def pin(self, node: Node) -> None:
         """Keep a node reachable although its last known name is about to go."""
+        if not self.able.keeps_removed:
+            self._open_before_removal(node)
         fd = self._files.take(node.id)
         if fd < 0 and isinstance(node, Directory):
             fd = self._directories.take(node.id)
@@ -172,6 +187,15 @@ class Finding(Insisting):
             directory, name = self._place(node)
             fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.directory(directory))
         node.fd = fd
+
+    def _open_before_removal(self, node: Node) -> None:
+        """A file that is open goes on also where others vanish with their names; of those there is what they were."""
+        status = self.stat(node)
+        if stat.S_ISREG(status.st_mode):
+            self.file(node)
+        fields = list(status)
+        fields[stat.ST_NLINK] = 0
+        node.last = os.stat_result(fields, {name: getattr(status, name) for name in _FURTHER})
 
     def release(self, node: Node) -> None:
         """Close what is kept for a node that nobody can name or use any more."""
@@ -187,6 +211,10 @@ class Finding(Insisting):
         self._files.close()
         self._readable.close()
         self._directories.close()
+
+
+_FURTHER = ("st_atime_ns", "st_mtime_ns", "st_ctime_ns", "st_blksize", "st_blocks", "st_rdev")
+"""What a status has beside its ten fields."""
 
 
 def _open_data(path: bytes, flags: int) -> int:

@@ -50,7 +50,14 @@ class Making(Finding):
         return True
 
     def move(self, old: int, name: bytes, new: int, newname: bytes, flags: int = 0) -> None:
-        """renameat2(2) between directories, the work directory among them."""
+        """renameat2(2) between directories, the work directory among them.
+
+        Where the file system has no RENAME_NOREPLACE, a look does the same: nobody else makes names there.
+        """
+        if flags & syscalls.RENAME_NOREPLACE and not self.able.noreplace:
+            if whiteout.exists(new, newname):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), newname)
+            flags &= ~syscalls.RENAME_NOREPLACE
         if not self.insists:
             syscalls.renameat2(old, name, new, newname, flags)
             return
@@ -62,13 +69,33 @@ class Making(Finding):
         """Move a finished temporary to its place; `over_mark`: a whiteout is there, and goes."""
         place = self.directory(directory)
         if over_mark and whiteout.exists(place, name):
-            # A directory cannot be renamed over a device, so the two change places in one step.
-            self.move(self.work, temporary, place, name, syscalls.RENAME_EXCHANGE)
-            self.discard(temporary)
-            return
+            if self.able.exchange:
+                # A directory cannot be renamed over a device, so the two change places in one step.
+                self.move(self.work, temporary, place, name, syscalls.RENAME_EXCHANGE)
+                self.discard(temporary)
+                return
+            self.turn_into_file(place, name)
         self.move(self.work, temporary, place, name, syscalls.RENAME_NOREPLACE)
         if over_mark:
             self.reveal_file(place, name)
+
+    def turn_into_file(self, place: int, name: bytes) -> None:
+        """Put ``.wh.NAME`` in the place of a whiteout device, so that the name is free on disk, too."""
+        self.whiteouts.hide(place, name)  # in that form, or else there were a way to exchange the two
+        os.unlink(name, dir_fd=place)
+
+    def unlink(self, place: int, name: bytes) -> None:
+        """Remove a name of the upper.
+
+        Where removed files do not last, what is open still gets another name (``.fuse_hidden``, ``.nfs``), which nobody
+        shall see: so out of sight first.
+        """
+        if self.able.keeps_removed:
+            os.unlink(name, dir_fd=place)
+            return
+        temporary = self.temporary()
+        self.move(place, name, self.work, temporary)
+        self.discard(temporary)
 
     @contextlib.contextmanager
     def keeping_times(self, directory: Directory) -> Iterator[None]:
@@ -108,7 +135,12 @@ class Making(Finding):
     def discard(self, temporary: bytes) -> None:
         """Remove something from the work directory, whatever it is. Nothing there needs an order."""
         with tidying("removing a temporary"):
-            remove_tree(self.work, temporary)
+            try:
+                remove_tree(self.work, temporary)
+            except OSError as error:
+                # What is open still keeps its directory: `unlink`. The next mount removes both.
+                if self.able.keeps_removed or error.errno not in (errno.ENOTEMPTY, errno.EBUSY):
+                    raise
 
     def discard_if_there(self, temporary: bytes) -> None:
         """The same on the way out of a failure, when it may not have been made or have been published."""
@@ -137,7 +169,7 @@ class Making(Finding):
         place = self.directory(directory)
         if not self.whiteouts.devices:
             with self._hidden_after(place, name):
-                os.unlink(name, dir_fd=place)
+                self.unlink(place, name)
             return
         temporary = self.temporary()
         self.whiteouts.hide(self.work, temporary)

@@ -34,7 +34,8 @@ def remove_tree(parent: int, name: bytes) -> None:
 def _unlink_until_directory(fd: int) -> bytes | None:
     """Remove the files of a directory; the name of a directory in it, if there is one."""
     found = None
-    for entry in os.listdir(fd):
+    # Opened anew: sshfs lists a directory once for each time that it is opened.
+    for entry in os.listdir(b"/proc/self/fd/%d" % fd):
         name = os.fsencode(entry)
         try:
             os.unlink(name, dir_fd=fd)
