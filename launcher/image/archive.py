@@ -15,7 +15,9 @@ from launcher.image.found import Found, LayerSource, check
 from launcher.image.oci import Platform
 from launcher.image.source import Source, missing, read
 
-_DIGITS = re.compile(r"[0-9a-f]{64}")
+_DIGEST_NAME = re.compile(r"(?:.*/)?(?:sha256:)?([0-9a-f]{64})(?:\.json)?")
+"""A config's name in a docker-archive that is its digest."""
+
 _OF_A_ROOT = {"bin", "boot", "dev", "etc", "home", "lib", "opt", "proc", "root", "sbin", "sys", "tmp", "usr", "var"}
 
 
@@ -65,8 +67,8 @@ def _entries(document: Any, what: str) -> list[_Entry]:
 
 def _with(found: list[Found], entry: _Entry, source: Source, wanted: Platform | None) -> list[Found]:
     """The images with one of manifest.json. Beside a layout, as docker save writes since 25, it has the names."""
-    stated = _DIGITS.search(entry.config)
-    digits = stated[0] if stated else hashlib.sha256(read(source, entry.config) or b"").hexdigest()
+    stated = _DIGEST_NAME.fullmatch(entry.config)
+    digits = stated[1] if stated else hashlib.sha256(read(source, entry.config) or b"").hexdigest()
     if all(image.image != digits for image in found):
         return [*found, _docker(source, entry, wanted)]
     return [image._replace(names=entry.names or image.names) if image.image == digits else image for image in found]
@@ -78,9 +80,9 @@ def _docker(source: Source, entry: _Entry, wanted: Platform | None) -> Found:
     config_bytes = read(source, entry.config)
     if config_bytes is None:
         raise missing(source, f"{what}: config {entry.config[:90]!r} is not in the archive", "save the image again")
-    stated = _DIGITS.search(entry.config)
-    if stated and hashlib.sha256(config_bytes).hexdigest() != stated[0]:
-        raise UfsError(f"{source.label}: config {stated[0][:12]} does not match its digest; save it again")
+    stated = _DIGEST_NAME.fullmatch(entry.config)
+    if stated and hashlib.sha256(config_bytes).hexdigest() != stated[1]:
+        raise UfsError(f"{source.label}: config {stated[1][:12]} does not match its digest; save it again")
     label = f"{source.label}: config {entry.config[:90]}"
     config = oci.config(oci.load(config_bytes, label), label)
     check(config, len(entry.layers), wanted, label)

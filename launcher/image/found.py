@@ -20,6 +20,8 @@ class LayerSource(NamedTuple):
     blob: Bytes | None  # None: the source lacks it, so the store must have it
     diff_id: str
     descriptor: Descriptor | None
+    missing: str = "save the whole image again"
+    """What to do where neither the source nor the store has it."""
 
 
 class Found(NamedTuple):

@@ -140,7 +140,7 @@ class _Layer:
                 blob = Blob(file.fileno(), 0, stated.size)
                 return self._bring(blob, need_blob=False, need_tar=True)
         if self._layer.blob is None:
-            raise UfsError(f"{self._layer.label} is not in it and not in the store; save the whole image again")
+            raise UfsError(f"{self._layer.label} is not in it and not in the store; {self._layer.missing}")
         try:
             return self._bring(self._layer.blob, need_blob=True, need_tar=not have_tar)
         except Mismatch:

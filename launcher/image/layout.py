@@ -15,7 +15,7 @@ from launcher.errors import UfsError
 from launcher.image import oci, platforms, reference
 from launcher.image.found import Found, LayerSource, check
 from launcher.image.oci import Descriptor, Platform
-from launcher.image.source import Source, missing, read
+from launcher.image.source import Source, advice, missing, read
 
 _MAX_NESTING = 4
 _VERSION = re.compile(r"latest|v?[0-9][A-Za-z0-9_.-]*")
@@ -99,7 +99,7 @@ class Documents:
                     f"{label} has {blob.size} bytes, its manifest says {layer.size}; "
                     "the file is damaged or was cut (truncated), copy it again"
                 )
-            layers.append(LayerSource(label, blob, diff_id, layer))
+            layers.append(LayerSource(label, blob, diff_id, layer, advice(self._source, "save the whole image again")))
         return Found([], written, config, config_bytes, layers)
 
     def _read(self, one: Descriptor, what: str) -> bytes:

@@ -78,9 +78,13 @@ def _known(found: list[Found], store: Store) -> list[Found]:
     manifests: dict[str, tuple[Descriptor, bytes]] = {}
     blobs: dict[str, Descriptor] = {}
     for record in store.records():
-        manifest, data = store.manifest_and_bytes(record.manifest.hex)
+        try:
+            manifest, data = store.manifest_and_bytes(record.manifest.hex)
+            diff_ids = store.config(record.image).diff_ids
+        except UfsError:  # damaged, and this load may be what mends it
+            continue
         manifests.setdefault(record.image, (record.manifest._replace(annotations={}, platform=None), data))
-        for layer, diff_id in zip(manifest.layers, store.config(record.image).diff_ids, strict=True):
+        for layer, diff_id in zip(manifest.layers, diff_ids, strict=False):
             if os.path.exists(store.blob(layer.hex)):
                 blobs.setdefault(diff_id, layer._replace(annotations={}))
     return [image if image.manifest else _with_known(image, manifests, blobs) for image in found]

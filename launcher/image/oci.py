@@ -139,7 +139,10 @@ class Step(NamedTuple):
 
 
 class Fields:
-    """Typed access to a JSON object of a stranger; `what` names the document in messages."""
+    """Typed access to a JSON object of a stranger; `what` names the document in messages.
+
+    A key counts in any case of its letters where it is not there as it is asked for, as to Go's encoding/json.
+    """
 
     def __init__(self, value: Any, what: str) -> None:
         if not isinstance(value, dict):
@@ -149,11 +152,14 @@ class Fields:
 
     def value(self, key: str) -> Any:
         """Whatever is there; None where nothing is."""
-        return self._value.get(key)
+        if key in self._value:
+            return self._value[key]
+        folded = key.lower()
+        return next((item for name, item in self._value.items() if name.lower() == folded), None)
 
     def text(self, key: str, default: str | None = None) -> str:
         """A string; `default` where it is absent or null, without one it must be there."""
-        value = self._value.get(key, default)
+        value = self.value(key)
         value = default if value is None else value
         if not isinstance(value, str):
             raise self.bad(key, "a string")
@@ -161,14 +167,14 @@ class Fields:
 
     def number(self, key: str) -> int:
         """A size: an integer that is not negative."""
-        value = self._value.get(key)
+        value = self.value(key)
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
             raise self.bad(key, "a number of bytes")
         return value
 
     def items(self, key: str) -> list[Any]:
         """A list; empty where it is absent or null."""
-        value = self._value.get(key)
+        value = self.value(key)
         if value is None:
             return []
         if not isinstance(value, list):
@@ -184,17 +190,17 @@ class Fields:
 
     def words(self, key: str) -> list[str]:
         """A command: a list of strings, or one string for a list of one (strslice of Docker). No empty words alone."""
-        value = self._value.get(key)
+        value = self.value(key)
         words = [value] if isinstance(value, str) else self.texts(key)
         return words if any(words) else []
 
     def keys(self, key: str) -> list[str]:
         """The keys of an object; of a list of strings these."""
-        return self.texts(key) if isinstance(self._value.get(key), list) else list(self.mapping(key))
+        return self.texts(key) if isinstance(self.value(key), list) else list(self.mapping(key))
 
     def mapping(self, key: str) -> dict[str, Any]:
         """An object; empty where it is absent or null."""
-        value = self._value.get(key)
+        value = self.value(key)
         if value is None:
             return {}
         if not isinstance(value, dict):
@@ -266,9 +272,12 @@ def is_index(stated: str, value: Any, what: str) -> bool:
     fields = Fields(value, what)
     own = stated if stated not in _UNSAID else fields.text("mediaType", "")
     check_media_type(own, what)
+    manifests, layers = fields.value("manifests"), (fields.value("config") or fields.value("layers"))
+    if manifests and layers:  # two tools could take it for two different images (CVE-2021-41190)
+        raise BadDocument(f"{what} is a manifest and an index at once; the image is malformed")
     if own in INDEX_TYPES or own in MANIFEST_TYPES:
         return own in INDEX_TYPES
-    if fields.value("manifests") is not None:
+    if manifests is not None:
         return True
     if fields.value("config") is None and fields.value("layers") is None:
         if fields.value("fsLayers") is not None:

@@ -25,6 +25,7 @@ _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*", re.ASCII)
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 _ID = re.compile(rf"(?:sha256:)?([0-9a-f]{{{MIN_ID},64}})", re.ASCII)
+_WHOLE_ID = re.compile(r"(?:sha256:)?[0-9a-f]{64}(?::[^:]*)?", re.ASCII)
 
 
 class Reference(NamedTuple):
@@ -84,7 +85,9 @@ def parse(text: str) -> Reference:
 
 
 def normalised(text: str) -> str:
-    """The normalised form of a name that another tool gave; empty where it is none, as ``<none>:<none>``."""
+    """The normalised form of a name that another tool gave; empty where it is none, as ``<none>:<none>``, or an id."""
+    if _WHOLE_ID.fullmatch(text):
+        return ""
     try:
         return str(parse(text))
     except UfsError:

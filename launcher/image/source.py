@@ -90,11 +90,14 @@ class Source(Protocol):
         """The first components of all names."""
 
 
+def advice(source: Source, otherwise: str) -> str:
+    """What to do where a member is missing: `otherwise` where the source is whole."""
+    return "the archive ends without its end mark: it was cut, save or copy it again" if source.cut else otherwise
+
+
 def missing(source: Source, what: str, otherwise: str) -> UfsError:
-    """A member is not there. `otherwise` is what to do where the source is whole."""
-    if source.cut:
-        otherwise = "the archive ends without its end mark: it was cut, save or copy it again"
-    return UfsError(f"{what}; {otherwise}")
+    """A member is not there; see `advice`."""
+    return UfsError(f"{what}; {advice(source, otherwise)}")
 
 
 def read(source: Source, name: str) -> bytes | None:

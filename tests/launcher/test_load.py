@@ -120,6 +120,17 @@ def test_nothing_is_written_twice(
     check_image(store)
 
 
+def test_loading_again_mends_what_was_lost(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "image.tar").write_bytes(archives.tar(archives.docker("+gzip")))
+    load(str(tmp_path / "image.tar"), store)
+    whole = {name: os.stat(store.path(name)).st_size for name in inodes(store)}
+    for name in whole:
+        os.unlink(store.path(name))
+        load(str(tmp_path / "image.tar"), store)
+        check_image(store)
+        assert {name: os.stat(store.path(name)).st_size for name in inodes(store)} == whole, name
+
+
 def test_layers_that_the_store_has_from_another_image_are_not_written_again(store: Store, tmp_path: Path) -> None:
     for name, last in (("one", archives.SECOND), ("two", archives.layer({"etc/three": "3"}))):
         (tmp_path / f"{name}.tar").write_bytes(archives.tar(archives.docker("+gzip", tags=(name,), last=last)))

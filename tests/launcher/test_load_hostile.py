@@ -159,6 +159,7 @@ CASES: dict[str, tuple[Files, str]] = {
     "manifest of schema 1, unsaid": (described({"schemaVersion": 1, "fsLayers": []}), "Docker's schema 1"),
     "manifest of a chart": (document(lambda m: m["config"].update(mediaType="application/vnd.cncf.helm.v1+json")),
                             "it is not an image"),
+    "manifest and index at once": (document(lambda m: m.update(manifests=[GOOD])), "a manifest and an index at once"),
     "zero in a command": (configured(config={"Cmd": ["a\0b"]}), "has a NUL character"),
     "zero in the working directory": (configured(config={"WorkingDir": "/a\0b"}), "has a NUL character"),
     "a root file system": (dict.fromkeys(["bin/sh", "etc/passwd", "usr/bin/env", "var/x"], b""), "podman import"),
@@ -216,8 +217,8 @@ def test_cut_anywhere(store: Store, tmp_path: Path, kind: str, compression: str)
     used = len(data.rstrip(b"\0"))
     before = state(store)
     path = tmp_path / "image.tar"
-    for end in range(0, used - 512, 1024):
-        for more in (100, 512):  # in a header or content, and between blocks
+    for end in range(0, used - 1024, 1024):
+        for more in (100, 512, 1024):  # in a header, after one, and between two members
             path.write_bytes(data[: end + more])
             with pytest.raises(UfsError, match="is not an archive" if end + more < 512 else r"\bcut\b"):
                 load(str(path), store)

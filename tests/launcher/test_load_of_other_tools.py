@@ -126,6 +126,8 @@ REF_NAMES = {
     "a b": [],
     "x" * 600: [],
     "v1.2.3": ["docker.io/library/mine:v1.2.3"],
+    "sha256:" + "a" * 64: [],
+    "b" * 64: ["docker.io/library/mine:" + "b" * 64],
     "tool": ["docker.io/library/tool:latest"],
     "quay.io/a/b:c": ["quay.io/a/b:c"],
 }
@@ -184,6 +186,7 @@ CONFIGS: dict[str, tuple[dict[str, Any], Callable[[ImageConfig], object], object
     "null in a map": ({"Labels": {"a": None}}, lambda c: c.labels, {"a": ""}),
     "lists for maps": ({"Volumes": ["/a"], "ExposedPorts": []}, lambda c: (c.volumes, c.exposed_ports), (["/a"], [])),
     "empty maps": ({"ExposedPorts": {}, "Volumes": {}}, lambda c: (c.exposed_ports, c.volumes), ([], [])),
+    "keys in another case": ({"cmd": ["a"], "workingdir": "/x"}, lambda c: (c.cmd, c.working_dir), (["a"], "/x")),
     "an empty string in Env": ({"Env": ["", "A=b"]}, lambda c: c.env, ["", "A=b"]),
 }  # fmt: skip
 
