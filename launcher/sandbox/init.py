@@ -137,8 +137,11 @@ def _standard_streams(spec: Spec) -> None:
 
 
 def _own_streams(spec: Spec, uid: int) -> None:
-    """Give pipes of the supervisor to the command's user, who may want to open /dev/stdout by name."""
-    for number, source in enumerate(spec.streams if not spec.terminal else ()):
+    """Give the container's terminal, or pipes of the supervisor, to the command's user, who may open them by name."""
+    if spec.terminal:
+        os.fchown(0, uid, -1)
+        return
+    for number, source in enumerate(spec.streams):
         if source > 2:
             os.fchown(number, uid, -1)
 

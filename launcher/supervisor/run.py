@@ -103,19 +103,29 @@ def _supervised(supervisor: Supervisor, processes: Processes, streams: Streams, 
 
 
 def _streams(made: Config, local: bool) -> tuple[Streams, Streams]:
-    """(what the command gets as 0, 1 and 2, our ends). A terminal is made inside."""
+    """(what the command gets as 0, 1 and 2, our ends). A terminal is made inside.
+
+    Streams of the caller are passed on where the command can open them by name as well (/dev/stdin): as the container's
+    root, and where they belong to the caller. Giving his terminal or his files away is no option.
+    """
     if made.terminal:
         return (-1, -1, -1), (-1, -1, -1)
     theirs, ours = [-1, 1, 2], [-1, -1, -1]
     if made.interactive:
-        if local:
+        if local and _opens(made.user, 0):
             theirs[0] = 0
         else:
             theirs[0], ours[0] = _pipe()
-    if not local or made.log.driver != "none":
-        for number in (1, 2):
+    for number in (1, 2):
+        if not local or made.log.driver != "none" or not _opens(made.user, number):
             ours[number], theirs[number] = _pipe()
     return (theirs[0], theirs[1], theirs[2]), (ours[0], ours[1], ours[2])
+
+
+def _opens(user: str, descriptor: int) -> bool:
+    """Whether an image's `user` can open again by name what `descriptor` of this process refers to."""
+    caller = os.geteuid()
+    return user.partition(":")[0] in ("", "0", "root") and caller in (0, os.fstat(descriptor).st_uid)
 
 
 def _spec(made: Config, directory: str, streams: Streams, local: bool) -> Spec:

@@ -236,6 +236,8 @@ class Supervisor:
                     self._outputs[name].add(Sink(self.loop, 1 if name == "stdout" else 2, self._reader_gone(name)))
         if streams[0] >= 0:
             self._input.begin(streams[0])
+            if self._local:
+                self._input.add(0, self._input.end)
 
     def _reader_gone(self, name: str) -> Callable[[OSError], None]:
         def gone(error: OSError) -> None:

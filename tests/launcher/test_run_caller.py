@@ -111,3 +111,27 @@ def test_bytes_go_through_whatever_the_locale(run: Runner, locale: str) -> None:
         assert (done.returncode != 0) == (words in command), done
     missing = run.user.run(["ufs-run", "--rm", run.image, "nosuch\udcff\x1b[2J\n"], env=env, text=False)
     assert (missing.returncode, missing.stderr.count(b"\n"), b"\x1b" in missing.stderr) == (127, 1, False)
+
+
+BY_NAME = "for f in /dev/stdout /dev/stderr /proc/self/fd/1; do echo $f > $f || exit 1; done; cat /dev/stdin; id -u"
+
+
+@pytest.mark.parametrize("log", [[], ["--log-driver", "none"]])
+@pytest.mark.parametrize("who", ["somebody", "0"])
+def test_streams_can_be_opened_by_name(run: Runner, who: str, log: list[str]) -> None:
+    """As with Docker, whatever the user: pipes and files of the caller, which stay the caller's."""
+    uid = "1000\n" if who == "somebody" else "0\n"
+    said = "/dev/stdout\n/proc/self/fd/1\nfrom stdin\n" + uid
+    words = ["-u", who, *log, "-i", "IMAGE", "sh", "-c", BY_NAME]
+    done = run(*words, input="from stdin\n", check=True)
+    assert (done.stdout, done.stderr) == (said, "/dev/stderr\n")
+    if who == "0" and log:
+        return  # root's files are the caller's own: each name truncates
+    (run.user.temp / "in").write_text("from stdin\n")
+    run.user.own(run.user.temp)
+    done = shell(run, 'umask 077; "$@" < in > out 2> err', *words, cwd=run.user.temp)
+    assert done.returncode == 0
+    if who == "somebody":
+        assert [(run.user.temp / name).read_text() for name in ("out", "err")] == [said, "/dev/stderr\n"]
+    assert {((run.user.temp / name).stat().st_uid, (run.user.temp / name).stat().st_mode & 0o777)
+            for name in ("out", "err")} == {(run.user.uid, 0o600)}  # fmt: skip

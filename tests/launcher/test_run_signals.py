@@ -197,6 +197,29 @@ def test_interactive_shell(run: Runner, terminals: list[Terminal]) -> None:
     assert termios.tcgetattr(terminal.slave) == terminal.before
 
 
+@pytest.mark.parametrize("options", ["", "-i", "-t", "-it"])
+def test_a_terminal_can_be_opened_by_name(run: Runner, terminals: list[Terminal], options: str) -> None:
+    """Also by who is not root; the caller's own terminal stays the caller's."""
+    script = """
+        echo o''ne > /dev/stdout; echo t''wo > /proc/self/fd/1; test -t 0 && echo thr''ee > /dev/tty
+        read x < /dev/stdin; id -un
+    """
+    terminal = Terminal(run, *options.split(), "-u", "somebody", "IMAGE", "sh", "-c", script)
+    terminals.append(terminal)
+    terminal.until(b"one")
+    terminal.until(b"two")
+    if "t" in options:
+        terminal.until(b"three")
+    if "i" in options or "t" in options:
+        terminal.type(b"line\n")
+    if options != "-t":  # nobody passes input on
+        terminal.until(b"somebody")
+        assert terminal.process.wait(10) == 0
+    else:
+        terminal.process.kill()
+    assert os.fstat(terminal.slave).st_uid == run.user.uid
+
+
 def test_terminal_is_restored_after_a_failure(run: Runner, terminals: list[Terminal]) -> None:
     terminal = Terminal(run, "-it", "IMAGE", "nosuchprogram")
     terminals.append(terminal)
