@@ -12,7 +12,7 @@ import stat
 from typing import NamedTuple
 
 from launcher.errors import UfsError
-from launcher.sandbox import syscalls
+from launcher.sandbox import single, syscalls
 from launcher.sandbox.devices import Devices
 from launcher.sandbox.kernelfs import KernelFiles, cover
 from launcher.sandbox.paths import Targets
@@ -37,6 +37,7 @@ class Parts:
     def __init__(self, spec: Spec) -> None:
         self.kernel = KernelFiles()
         self.devices = Devices(spec.ids)
+        self.single = single.Settings(spec.directory) if spec.ids.single else None
         self.binds = [_taken(volume, volume not in spec.volumes) for volume in _in_order(spec)]
 
 
@@ -67,6 +68,8 @@ def furnish(spec: Spec, parts: Parts) -> list[str]:
             targets.make(path)
     for bind in parts.binds:
         _attach_bind(bind, targets)
+    if parts.single is not None:
+        parts.single.attach(targets)
     targets.link("/etc/mtab", "/proc/mounts")  # as all engines do: df and mount(8) of older images read it
     if spec.read_only:
         root = syscalls.openat2("/", os.O_PATH, resolve=syscalls.RESOLVE_NO_SYMLINKS)

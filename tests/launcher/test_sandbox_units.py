@@ -78,11 +78,15 @@ ALLOW, DONE, EPERM, ENOSYS = 0x7FFF0000, 0x50000, 0x50001, 0x50026
         (92, (), ALLOW, DONE),  # chown
         (260, (), ALLOW, DONE),  # fchownat
         (116, (), ALLOW, DONE),  # setgroups
-        (133, (0, 0o020666, 0), ALLOW, DONE),  # mknod, character device
-        (133, (0, 0o060666, 0), ALLOW, DONE),  # block device
+        (133, (0, 0o020666, 0x103), ALLOW, DONE),  # mknod, character device
+        (133, (0, 0o020666, 0), ALLOW, ALLOW),  # the one that needs no privilege
+        (133, (0, 0o060666, 0x103), ALLOW, DONE),  # block device
+        (133, (0, 0o060666, 0), ALLOW, DONE),
+        (133, (0, 0o100666, 0), ALLOW, ALLOW),  # file
         (133, (0, 0o010666, 0), ALLOW, ALLOW),  # fifo
         (133, (0, 0o140666, 0), ALLOW, ALLOW),  # socket
-        (259, (0, 0, 0o020600), ALLOW, DONE),  # mknodat
+        (259, (0, 0, 0o020600, 5), ALLOW, DONE),  # mknodat
+        (259, (0, 0, 0o020600, 0), ALLOW, ALLOW),
         (250, (), EPERM, EPERM),  # keyctl
         (425, (), EPERM, EPERM),  # io_uring_setup
         (272, (), EPERM, EPERM),  # unshare
