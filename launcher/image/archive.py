@@ -58,7 +58,7 @@ def _entries(document: Any, what: str) -> list[_Entry]:
     entries: dict[tuple[str, tuple[str, ...]], _Entry] = {}
     for item in document:
         fields = oci.Fields(item, what)
-        names = list(filter(None, map(reference.normalised, fields.texts("RepoTags"))))
+        names = list(filter(None, map(reference.normalised, fields.strings_of("RepoTags"))))
         config, layers = fields.text("Config"), fields.texts("Layers")
         entry = entries.setdefault((config, tuple(layers)), _Entry(config, [], layers))
         entry.names.extend(name for name in names if name not in entry.names)
@@ -103,9 +103,10 @@ def _nothing(source: Source, index: bytes | None, document: Any) -> UfsError:
     if "repositories" in top:
         return UfsError(f"{label} is of Docker before 1.10; docker load and docker save it with a current version")
     if len(top & _OF_A_ROOT) > 3:
+        make = f"tar -C {label} -c . | podman import - NAME" if source.is_directory else f"podman import {label} NAME"
         return UfsError(
             f"{label} is a root file system, as docker export writes it, not an image: use docker save, or "
-            f"make an image of it: podman import {label} NAME, podman save -o image.tar NAME, ufs load image.tar"
+            f"make an image of it: {make}, podman save -o image.tar NAME, ufs load image.tar"
         )
     hint = "make one with docker save, podman save or skopeo copy"
     return missing(source, f"{label} holds no image: neither manifest.json nor index.json is in it", hint)

@@ -12,7 +12,7 @@ _CHUNK = 1 << 20
 _INPUT = 1 << 18
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _XZ, _BZIP2 = b"\xfd7zXZ\0", b"BZh"
-_XZ_MEMORY = 1 << 29  # bytes that a stream may ask for; xz -9 asks for 65 MiB
+_XZ_MEMORY = 1 << 28  # bytes that a stream may ask for; xz -9 asks for 65 MiB
 _REFUSED = {
     b"PK\x03\x04": ("zip", "unzip"),
     b"\x04\x22\x4d\x18": ("lz4", "unlz4"),

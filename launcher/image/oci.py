@@ -188,6 +188,11 @@ class Fields:
             raise self.bad(key, "a list of strings")
         return value
 
+    def strings_of(self, key: str) -> list[str]:
+        """The strings among whatever is there, be it a list or one: for names, which an image can do without."""
+        value = self.value(key)
+        return [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, str)]
+
     def words(self, key: str) -> list[str]:
         """A command: a list of strings, or one string for a list of one (strslice of Docker). No empty words alone."""
         value = self.value(key)
@@ -253,14 +258,15 @@ def descriptor(value: Any, what: str) -> Descriptor:
     digest = fields.text("digest")
     check_digest(digest, what)
     platform = fields.mapping("platform")
+    annotations = {name: item for name, item in fields.mapping("annotations").items() if isinstance(item, str)}
     return Descriptor(
         fields.text("mediaType", ""),
         digest,
         fields.number("size"),
         _platform(Fields(platform, what)) if platform else None,
-        fields.strings("annotations"),
+        annotations,
         # Attestations and signatures: they are listed beside images and are none.
-        bool(fields.text("artifactType", "")) or "vnd.docker.reference.type" in fields.strings("annotations"),
+        bool(fields.text("artifactType", "")) or "vnd.docker.reference.type" in annotations,
     )
 
 

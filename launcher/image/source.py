@@ -80,6 +80,7 @@ class Source(Protocol):
     """Named members of an archive or a directory. Errors are UfsErrors that name the source."""
 
     label: str
+    is_directory: bool
     cut: bool
     """Whether it ends without saying that it is complete, so that what is missing may have been cut off."""
 
@@ -117,6 +118,8 @@ def read(source: Source, name: str) -> bytes | None:
 class TarSource:
     """An uncompressed tar. Its members are listed once; their bytes are read in place."""
 
+    is_directory = False
+
     def __init__(self, fd: int, label: str) -> None:
         self.label = label
         self._fd = fd
@@ -130,7 +133,7 @@ class TarSource:
         except LayerError as error:
             reason = str(error).removeprefix("layer ")
             if isinstance(error, CutError) and os.fstat(fd).st_size >= BLOCK:
-                raise UfsError(f"{reason}; the archive was cut (truncated): save or copy it again") from None
+                raise UfsError(f"{reason}; it was cut (truncated): save or copy it again") from None
             if not self._members:
                 raise UfsError(
                     f"{label} is not an archive; give what docker save, podman save or skopeo copy wrote"
@@ -168,6 +171,7 @@ class TarSource:
 class DirectorySource:
     """A directory, as an OCI layout. Symbolic links are not followed: they could name any file."""
 
+    is_directory = True
     cut = False
 
     def __init__(self, fd: int, label: str) -> None:

@@ -105,7 +105,9 @@ def test_names_are_those_of_manifest_json_beside_a_layout(store: Store, tmp_path
         ([""], []),
         (None, []),
         ([], []),
-        ([None], []),
+        ([None, 5, {}], []),
+        (5, []),
+        ("box:1", ["docker.io/library/box:1"]),
         (["../../etc:x", "Box:1", "box:a+b", "box:1"], ["docker.io/library/box:1"]),
     ],
 )
@@ -233,6 +235,8 @@ DOCUMENTS: dict[str, Files] = {
     "entry without mediaType": entry_of(archives.oci(), lambda entry: entry.pop("mediaType")),
     "entry with mediaType null": entry_of(archives.oci(), lambda entry: entry.update(mediaType=None)),
     "entry of application/json": entry_of(archives.oci(), lambda entry: entry.update(mediaType="application/json")),
+    "entry with annotations that are no strings": entry_of(
+        archives.oci(), lambda entry: entry["annotations"].update(a=None, b=5, c=["x"])),
     "entry with everything null": entry_of(archives.oci(), lambda entry: entry.update(platform=None, urls=None)),
     "manifest without schemaVersion": changed(lambda m: m.pop("schemaVersion")),
     "manifest without mediaType": entry_of(changed(lambda m: m.pop("mediaType")), lambda entry: entry.pop("mediaType")),
