@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from launcher.container import state
 from launcher.container.state import Corrupt
 from launcher.sandbox.idmap import IdMap, Range
-from launcher.sandbox.spec import Volume
+from launcher.sandbox.spec import Spec, Volume
 
 LOG_DRIVERS = ("k8s-file", "none")
 DETACH_KEYS = "ctrl-p,ctrl-q"
@@ -81,6 +81,31 @@ def read(directory: str) -> Config:
         if not isinstance(getattr(made, key), kind):
             raise Corrupt(f"config.json is damaged: {key} is {json.dumps(getattr(made, key))}")
     return made
+
+
+def spec(made: Config, directory: str, streams: tuple[int, int, int], size: bytes) -> Spec:
+    """The container's processes as `made` says. `streams` and `size` are as of `Spec`."""
+    return Spec(
+        id=made.id,
+        directory=directory,
+        argv=made.argv,
+        environment=made.environment,
+        working_directory=made.working_directory,
+        user=made.user,
+        hostname=made.hostname,
+        volumes=made.volumes,
+        directories=made.directories,
+        ids=made.ids,
+        capabilities=frozenset(made.capabilities),
+        engine=made.engine,
+        read_only=made.read_only,
+        interactive=made.interactive,
+        terminal=made.terminal,
+        terminal_size=size,
+        init=made.init,
+        remove=made.remove,
+        streams=streams,
+    )
 
 
 _KINDS: list[tuple[str, Any]] = [

@@ -53,6 +53,12 @@ def environment(
             found[key] = value
         else:
             found.pop(key, None)  # a name alone unsets it, as Docker merges variables
+    return found | variables(files, given)
+
+
+def variables(files: Iterable[str], given: Iterable[str]) -> dict[str, str]:
+    """Those of --env-file, then those of -e."""
+    found: dict[str, str] = {}
     for path in files:
         _read_file(found, path)
     for pair in given:

@@ -67,28 +67,28 @@ def _run(channel: Channel, server: Channel, spec: Spec) -> None:
     syscalls.make_private()
     parts = rootfs.Parts(spec)
     _mount_root(server, spec)
-    _import_nothing_more()
+    import_nothing_more()
     rootfs.pivot(spec.directory)
     created = rootfs.furnish(spec, parts)
     socket.sethostname(spec.hostname)
     if spec.terminal:
-        master = terminal.adopt(spec.terminal_size)
+        master = terminal.adopt(spec.terminal_size, console=True)
         channel.send("terminal", (master,))
         os.close(master)
-    _standard_streams(spec)
+    standard_streams(spec)
     # What is open from now on is either a standard stream or ends with exec: no descriptor of the host is left to
     # be reached by name, not even one that the launcher's caller had left open (CVE-2024-21626).
     syscalls.close_on_exec_from(3)
-    environment = _become(spec)
+    environment = become(spec)
     channel.send("prepared", created=created)
     _die_with_launcher(channel)
     if spec.init:
         _fork_under_init(channel, spec.terminal)
-    _reset_signals()
+    reset_signals()
     command.execute(spec.argv, environment)
 
 
-def _import_nothing_more() -> None:
+def import_nothing_more() -> None:
     """After the change of root the places where Python looks for modules are the image's: what it has there would be
     run with more rights than the command gets. All that is needed is imported; built-in modules remain.
     """
@@ -127,7 +127,7 @@ def _mount_root(server: Channel, spec: Spec) -> None:
     server.close()
 
 
-def _standard_streams(spec: Spec) -> None:
+def standard_streams(spec: Spec) -> None:
     """Without a terminal: what the supervisor reads and writes, or the caller's own."""
     nothing = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     for number, source in enumerate(spec.streams if not spec.terminal else ()):
@@ -146,12 +146,15 @@ def _own_streams(spec: Spec, uid: int) -> None:
             os.fchown(number, uid, -1)
 
 
-def _become(spec: Spec) -> dict[str, str]:
+def become(spec: Spec) -> dict[str, str]:
     """Working directory, ids, capabilities, filters; the environment with HOME."""
     who = user.from_container(spec.user)
     command.enter_directory(spec.working_directory)
     if spec.ids.single and (who.uid, who.gid) != (0, 0):
         user.enter_single(who)
+    # Others of the container may look into a process that can do no more than they, which is so until exec from here
+    # on: not into this one, whose program is the host's (CVE-2016-9962, CVE-2019-5736).
+    prctl.set_dumpable(0)
     if not spec.ids.single and spec.ids.has_uid(who.uid):
         _own_streams(spec, who.uid)
     capabilities.limit_bounding(spec.capabilities)
@@ -162,7 +165,7 @@ def _become(spec: Spec) -> dict[str, str]:
     return {"HOME": who.home, **spec.environment}
 
 
-def _reset_signals() -> None:
+def reset_signals() -> None:
     """The command starts with every signal at its default and none blocked, whatever the caller had."""
     for number in signal.valid_signals():
         if number not in (signal.SIGKILL, signal.SIGSTOP):

@@ -63,6 +63,9 @@ SECCOMP_MODE_FILTER = 2
 # Calls added since Linux 5.2 have one number on every architecture; pivot_root is older than that.
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 428, 429, 430, 431, 432
 _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 436, 437, 442
+_NS_GET_USERNS = 0xB701
+# IN_MODIFY, IN_MOVED_FROM, IN_MOVED_TO, IN_CREATE, IN_DELETE, IN_DELETE_SELF
+_IN_CHANGES = 0x02 | 0x40 | 0x80 | 0x100 | 0x200 | 0x400
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 
 
@@ -113,8 +116,15 @@ def unshare(flags: int) -> None:
 
 
 def setns(descriptor: int, kind: int) -> None:
-    """setns(2): enter the namespace of `descriptor`, which must be of `kind` (CLONE_NEW*)."""
+    """setns(2): enter the namespace of `descriptor`, which must be of `kind` (CLONE_NEW*). That of a process (pidfd):
+    all its namespaces of these kinds at once.
+    """
     _checked(_libc.setns(ctypes.c_int(descriptor), ctypes.c_int(kind)), "setns", hex(kind))
+
+
+def owner_of(namespace: int) -> int:
+    """ioctl_ns(2), NS_GET_USERNS: a descriptor of the user namespace that owns the namespace of a descriptor."""
+    return _checked(_libc.ioctl(ctypes.c_int(namespace), ctypes.c_ulong(_NS_GET_USERNS)), "ioctl", "NS_GET_USERNS")
 
 
 def make_private(path: Path = "/") -> None:
@@ -180,6 +190,19 @@ def set_mount_attributes(descriptor: int, attributes: int, *, recursive: bool) -
     size = ctypes.c_size_t(ctypes.sizeof(wanted))
     _call("mount_setattr", f"fd {descriptor}", _MOUNT_SETATTR, descriptor, b"", flags,
           ctypes.byref(wanted), size)  # fmt: skip
+
+
+def watch(directory: Path) -> int:
+    """inotify(7): a descriptor that can be read whenever a file in `directory` is written, made, renamed or removed."""
+    flags = ctypes.c_int(os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = _checked(_libc.inotify_init1(flags), "inotify_init1")
+    try:
+        number, raw, mask = ctypes.c_int(descriptor), os.fsencode(directory), ctypes.c_uint32(_IN_CHANGES)
+        _checked(_libc.inotify_add_watch(number, raw, mask), "inotify_add_watch", directory)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def openat2(path: Path, flags: int, *, resolve: int, mode: int = 0, directory: int = AT_FDCWD) -> int:

@@ -16,10 +16,11 @@ _WINSIZE = 8  # bytes of struct winsize: rows, columns and two unused, unsigned 
 _TIOCGPTN, _TIOCSPTLCK = 0x80045430, 0x40045431  # ioctl_tty(2); Python 3.11 does not name them
 
 
-def adopt(size: bytes) -> int:
+def adopt(size: bytes, *, console: bool) -> int:
     """In the container: make a pty this session's terminal and standard streams; the master's descriptor.
 
-    The process must be a session leader without a terminal. `size` is a struct winsize, or empty.
+    The process must be a session leader without a terminal. `size` is a struct winsize, or empty. `console`: it is
+    /dev/console, too.
     """
     master = os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     fcntl.ioctl(master, _TIOCSPTLCK, b"\0\0\0\0")
@@ -29,7 +30,8 @@ def adopt(size: bytes) -> int:
     name = f"/dev/pts/{number}"
     slave = os.open(name, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
-    devices.attach_console(name)
+    if console:
+        devices.attach_console(name)
     for stream in (0, 1, 2):
         os.dup2(slave, stream)
     os.close(slave)

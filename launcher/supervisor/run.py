@@ -9,10 +9,9 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from launcher.container import control, lifecycle, lock, state
+from launcher.container import config, control, lifecycle, lock, state
 from launcher.errors import UfsError
 from launcher.sandbox.protocol import PeerGone
-from launcher.sandbox.spec import Spec
 
 if TYPE_CHECKING:
     from launcher.container.catalogue import Container
@@ -69,13 +68,14 @@ def run(container: Container, image: Image, held: int, *, local: bool, first: Ch
 
 def _made(made: Config, directory: str, image: Image, held: int, local: bool) -> tuple[Processes, Streams]:
     """Its processes, which wait for "go", and our ends of its streams."""
-    from launcher.sandbox import launch
+    from launcher.sandbox import launch, terminal
 
     def orphaned() -> None:
         state.settle(directory, time.time())
 
     theirs, ours = _streams(made, local)
-    spec = _spec(made, directory, theirs, local)
+    size = (terminal.window_size(0) or terminal.window_size(1)) if made.terminal and local else b""
+    spec = config.spec(made, directory, theirs, size)
     processes = launch.start(spec, image, held, meanwhile=_preload, orphaned=orphaned)
     for descriptor in theirs:
         if descriptor > 2:
@@ -126,33 +126,6 @@ def _opens(user: str, descriptor: int) -> bool:
     """Whether an image's `user` can open again by name what `descriptor` of this process refers to."""
     caller = os.geteuid()
     return user.partition(":")[0] in ("", "0", "root") and caller in (0, os.fstat(descriptor).st_uid)
-
-
-def _spec(made: Config, directory: str, streams: Streams, local: bool) -> Spec:
-    from launcher.sandbox import terminal
-
-    size = (terminal.window_size(0) or terminal.window_size(1)) if made.terminal and local else b""
-    return Spec(
-        id=made.id,
-        directory=directory,
-        argv=made.argv,
-        environment=made.environment,
-        working_directory=made.working_directory,
-        user=made.user,
-        hostname=made.hostname,
-        volumes=made.volumes,
-        directories=made.directories,
-        ids=made.ids,
-        capabilities=frozenset(made.capabilities),
-        engine=made.engine,
-        read_only=made.read_only,
-        interactive=made.interactive,
-        terminal=made.terminal,
-        terminal_size=size,
-        init=made.init,
-        remove=made.remove,
-        streams=streams,
-    )
 
 
 def _pipe() -> tuple[int, int]:
