@@ -55,9 +55,15 @@ def _union(options: Options, target: str) -> Union:
     lower = [os.fsencode(os.path.abspath(path)) for path in options.lower]
     timeout = wire.FOREVER if options.timeout is None else min(options.timeout, wire.FOREVER)
     own = [path for path in (options.upper, options.work) if path is not None]
-    hidden = [identity(path) for path in own if any(inside(path, layer) for layer in options.lower)]
-    # The mount may lie below a lower directory: the server must not wait for itself.
-    tree = DirectoryStack(lower, hide=hidden, skip=[os.fsencode(target)], timeout=timeout)
+    within = [path for path in own if any(inside(path, layer) for layer in options.lower)]
+    tree = DirectoryStack(
+        lower,
+        hide=map(identity, within),
+        hold=[identity(os.path.join(path, "..")) for path in within],
+        skip=[os.fsencode(target)],  # it may lie below a lower directory: the server must not wait for itself
+        count=not options.static_nlink,
+        timeout=timeout,
+    )
     translated = None
     if options.uid_map or options.gid_map:
         translated = Translated(options.uid_map, options.gid_map)
@@ -65,6 +71,7 @@ def _union(options: Options, target: str) -> Union:
         xattrs=options.xattrs,
         acls=options.acls and options.xattrs,
         redirects=options.redirects,
+        count_links=not options.static_nlink,
         sync=bool(options.flags.on & mountflags.SYNCHRONOUS),
         sync_names=bool(options.flags.on & (mountflags.SYNCHRONOUS | mountflags.DIRSYNC)),
     )

@@ -69,7 +69,10 @@ class Tree(Protocol):
         """Whether the directory `parent` has `name`; as `lookup`, but never counts."""
 
     def attr(self, node: int) -> bytes:
-        """The node's ``struct fuse_attr``, 88 bytes. `ino` is stable across mounts; directories have nlink 1."""
+        """The node's ``struct fuse_attr``, 88 bytes. `ino` is stable across mounts.
+
+        nlink of a directory: 2 and one for each directory in it, or what the disk says, or 1 where that is not known.
+        """
 
     def entry(self, parent: int, name: bytes) -> bytes | None:
         """The whole answer to LOOKUP, 128 bytes of ``struct fuse_entry_out``; None where there is no such name.

@@ -90,11 +90,17 @@ class HostImage:
         """Live directories. `skip` are absolute paths that must not even be looked at: see DirectoryStack."""
         from unionfs.live.directories import DirectoryStack
 
-        hide = []
-        if os.path.exists(self._store.root):
-            status = os.stat(self._store.root)
-            hide.append((status.st_dev, status.st_ino))
-        return DirectoryStack([b"/"], hide=hide, skip=skip)
+        root = self._store.root
+        hide, hold = [], []
+        if os.path.exists(root):
+            hide.append(_identity(root))
+            hold.append(_identity(os.path.join(root, "..")))
+        return DirectoryStack([b"/"], hide=hide, hold=hold, skip=skip)
+
+
+def _identity(path: str) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
 
 
 class NoImage(UfsError):

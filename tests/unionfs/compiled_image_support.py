@@ -197,9 +197,10 @@ def disk_snapshot(top: Path) -> dict[bytes, Node]:
         path = todo.pop()
         where = os.path.join(base, path) if path else base
         status = os.lstat(where)
-        content = b""
+        content, links = b"", status.st_nlink
         if stat.S_ISDIR(status.st_mode):
             todo += [os.path.join(path, name) for name in os.listdir(where)]
+            links = 2 + sum(entry.is_dir(follow_symlinks=False) for entry in os.scandir(where))  # some disks say 1
         elif stat.S_ISREG(status.st_mode):
             content = Path(os.fsdecode(where)).read_bytes()
         elif stat.S_ISLNK(status.st_mode):
@@ -212,7 +213,7 @@ def disk_snapshot(top: Path) -> dict[bytes, Node]:
             (os.major(status.st_rdev), os.minor(status.st_rdev)),
             0 if stat.S_ISDIR(status.st_mode) else status.st_size,
             status.st_mtime_ns,
-            1 if stat.S_ISDIR(status.st_mode) else status.st_nlink,
+            links,
             content,
             {os.fsencode(name): os.getxattr(where, name, follow_symlinks=False) for name in names},
         )

@@ -46,12 +46,13 @@ def test_layers_agree_with_the_model(layers: list[list[Op]]) -> None:
             found = {tuple(path.decode().split("/")): row for path, row in rows(tree).items() if path}
             assert found.keys() == expected.keys()
             counts = Counter(id(thing) for thing in expected.values())
+            below = Counter(path[:-1] for path, thing in expected.items() if thing.kind == "dir")
             seen: dict[int, int] = {}
             for path, thing in expected.items():
                 shown = node(tree, found[path])
                 kind = {stat.S_IFDIR: "dir", stat.S_IFREG: "file", stat.S_IFLNK: "symlink"}[stat.S_IFMT(shown.mode)]
                 assert (kind, shown.mode & 0o777, shown.content.decode()) == (thing.kind, thing.mode, thing.content)
-                assert shown.nlink == counts[id(thing)]
+                assert shown.nlink == (2 + below[path] if thing.kind == "dir" else counts[id(thing)])
                 assert seen.setdefault(id(thing), found[path]) == found[path]
             assert len(set(seen.values())) == len(seen)
 

@@ -98,7 +98,7 @@ def test_attributes_are_the_hosts(stack: Stack, tmp_path: Path) -> None:
     assert (shown.atime, shown.atimensec) == (-2, 500_000_000)
     assert (shown.mtime, shown.mtimensec) == (1_700_000_000, 123_456_789)
     assert shown.ino == status.st_ino
-    assert attr(tree, walk(tree, "d")).nlink == 1
+    assert attr(tree, walk(tree, "d")).nlink == (path.parent / "d").stat().st_nlink
     assert attr(tree, ROOT).ino == path.parent.stat().st_ino
 
 
@@ -478,3 +478,19 @@ def test_a_missing_layer(tmp_path: Path) -> None:
     with raises(errno.ENOTDIR):
         DirectoryStack([os.fsencode(tmp_path), b"/etc/passwd"])
     assert os.listdir("/proc/self/fd") == before
+
+
+def test_directories_of_which_something_is_hidden_count_no_links(tmp_path: Path) -> None:
+    layer = make(tmp_path / "layer", ("dir", "a/hidden"), ("dir", "b/skipped"), ("dir", "c/d"))
+    hidden, holds = (os.stat(tmp_path / "layer" / name) for name in ("a/hidden", "a"))
+    tree = DirectoryStack(
+        [layer],
+        hide=[(hidden.st_dev, hidden.st_ino)],
+        hold=[(holds.st_dev, holds.st_ino)],
+        skip=[layer + b"/b/skipped"],
+    )
+    try:
+        shown = [attr(tree, walk(tree, name)).nlink for name in ("a", "b", "c")]
+        assert shown == [1, 1, os.stat(tmp_path / "layer/c").st_nlink]
+    finally:
+        tree.close()

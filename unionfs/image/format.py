@@ -12,7 +12,7 @@ from typing import NamedTuple
 from unionfs.fuse import wire
 
 MAGIC = b"ufsindex"
-VERSION = 2
+VERSION = 3
 
 ROW_TAIL = struct.Struct("<QQIIIIII")
 """What follows the ``struct fuse_attr`` in a row: the fields of `Place`."""

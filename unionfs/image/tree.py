@@ -197,6 +197,8 @@ class CompiledImage:
             return []
         place = self._place(node)
         found = [self._name(place.parent, place.record)]
+        if self._map[node * ROW_SIZE + _MODE_HIGH_AT] >> 4 == _DIRECTORY:
+            return found  # its links are no names
         nlink = self._words[(node * ROW_SIZE + _NLINK_AT) >> 2]
         at = self._header.links + place.links * LINK.size
         for _ in range(nlink - 1):

@@ -88,6 +88,9 @@ class _IndexWriter:
             if names is None:
                 continue
             children[order[row]] = names = dict(sorted(names.items()))
+            # As on a disk: its name, its ".", and the ".." of each directory in it.
+            below = sum(map(children.__contains__, names.values()))
+            _NLINK.pack_into(attrs, order[row] * ATTR_SIZE + _NLINK_AT, 2 + below)
             for inode in names.values():
                 if rows[inode]:
                     at = inode * ATTR_SIZE + _NLINK_AT

@@ -35,9 +35,10 @@ _NAME_MAX: Final = 255
 class DirectoryStack:
     """A `unionfs.tree.Tree` over directories, the topmost first as in ``lowerdir=A:B``.
 
-    `hide` are (st_dev, st_ino) of files and directories that do not exist for it. `skip` are absolute paths
-    that are never touched, not even by a stat: a mount point that is served by this very process would wait
-    for itself for ever. `timeout`: others may change the layers; what they did shows after so many seconds.
+    `hide` are (st_dev, st_ino) of files and directories that do not exist for it, `hold` those of the directories that
+    they are in. `skip` are absolute paths that are never touched, not even by a stat: a mount point that is served by
+    this very process would wait for itself for ever. `count`: whether directories show their link counts. `timeout`:
+    others may change the layers; what they did shows after so many seconds.
     Raises what opening the layers raises.
     """
 
@@ -51,16 +52,20 @@ class DirectoryStack:
         *,
         hide: Iterable[tuple[int, int]] = (),
         skip: Iterable[bytes] = (),
+        hold: Iterable[tuple[int, int]] = (),
+        count: bool = True,
         timeout: float = wire.FOREVER,
     ) -> None:
         self.timeout = timeout
         self._valid = wire.Validity(timeout)
         self._due = 0.0  # when what is kept of the layers is to be found again, by time.monotonic()
         self._hide = frozenset(hide)
-        self._pool = OpenDirectories(skip=_by_directory(skip))
+        skipped = _by_directory(skip)
+        self._pool = OpenDirectories(skip=skipped)
         self._files = Descriptors(room())
         self._numbers = InodeNumbers()
-        self._packer = LiveAttributes(self._numbers, self._valid)
+        uncounted = {*skipped, *hold} if count else None
+        self._packer = LiveAttributes(self._numbers, self._valid, uncounted)
         self._pack = self._packer.attr
         self._noatime = os.O_NOATIME
         self._recent: tuple[int, bytes] | None = None  # attributes of the last lookup; GETATTR often follows
@@ -107,7 +112,7 @@ class DirectoryStack:
             id = self._seen_directory(parent, name, layers)
         else:
             id = self._nodes.seen_file(self._numbers.identity(status), parent, place, name)
-        return id, self._pack(status, changed)
+        return id, self._pack(status, changed, len(layers) > 1)
 
     def _seen_directory(self, parent: int, name: bytes, layers: list[LayerDir]) -> int:
         id, unused = self._nodes.seen_directory(parent, name, layers)
@@ -178,13 +183,14 @@ class DirectoryStack:
             return attr
         self._renew()
         known = self._nodes[node]
-        name: bytes | None = None
+        name, merged = None, False
         if isinstance(known, LiveDirectory):
-            place = known.layers[0]
+            place, merged = known.layers[0], len(known.layers) > 1
             status = os.fstat(self._pool.fd(place))
         else:
             status, place, name = self._status(node, known)
-        return self._pack(status, self._override(place, name, status) if self._overridden[place.layer] else None)
+        changed = self._override(place, name, status) if self._overridden[place.layer] else None
+        return self._pack(status, changed, merged)
 
     def _status(self, id: int, node: LiveFile) -> tuple[os.stat_result, LayerDir, bytes]:
         """The status of a file by the first of its names that still leads to it. Raises ENOENT or ESTALE."""

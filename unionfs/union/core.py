@@ -327,7 +327,9 @@ class Core:
 
     def pack(self, node: Node, status: os.stat_result) -> bytes:
         """A status from the upper in the form the kernel wants, with the node's own number and links."""
-        nlink = min(1, status.st_nlink) if isinstance(node, Directory) else status.st_nlink
+        nlink = status.st_nlink
+        if isinstance(node, Directory) and (node.lower_dir or not self.features.count_links):
+            nlink = min(1, nlink)  # how many it has with what the tree has in it nobody knows; removed, it has none
         if node.left >= 0:
             nlink += node.left - 1
         uid, gid, mode, rdev = node.override or (status.st_uid, status.st_gid, status.st_mode, status.st_rdev)
