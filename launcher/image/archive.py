@@ -35,8 +35,10 @@ def images(source: Source, wanted: Platform | None) -> list[Found]:
     top = read(source, "index.json")
     what = f"{source.label}: manifest.json"
     document = oci.load(data, what) if data is not None else None
-    if top is None and data is not None and isinstance(document, dict):
-        return layout.Documents(source, wanted, layout.in_dir).directory(data)
+    if data is not None and isinstance(document, dict):
+        if top is None:
+            return layout.Documents(source, wanted, layout.in_dir).directory(data)
+        document = None  # a stranger beside an index.json, which says it all
     entries = _entries(document, what) if document is not None else []
     found: list[Found] = []
     if top is not None:

@@ -148,8 +148,10 @@ def test_the_root_is_what_the_layer_says_of_it(user: User, images: Images, mode:
         assert user.run([*stat, target], check=True).stdout == expected + "\n"
     finally:
         user.run(["ufs", "umount", target], check=True)
-    user.run(["ufs-run", "--name", "it", "it:1", "sh", "-c", "chmod 711 /; : > /d/x"], check=True)
+    user.run(["ufs-run", "--name", "it", "it:1", "sh", "-c", ": > /d/x"], check=True)
     assert user.run(["ufs", "start", "-a", "it"]).returncode == 0
+    assert user.run(["ufs", "diff", "it"], check=True).stdout.splitlines()[-2:] == ["C /d", "A /d/x"]
+    assert "it" in user.run(["ufs", "ps", "-a", "-s"], check=True).stdout
     user.run(["ufs", "rm", "it"], check=True)
 
 

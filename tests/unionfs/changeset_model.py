@@ -105,6 +105,8 @@ def _put(tree: Tree, own: set[Key], op: Op) -> None:
     own.update(path[:length] for length in range(1, len(path) + 1))
     if op.verb == "link":
         linked = tree.get((*resolve(tree, op.target[:-1]), op.target[-1]))
+        if op.target == op.path and path not in tree:
+            return
         if linked is None or (linked.kind == "dir" and linked is not tree.get(path)):
             raise Refused
         new = linked

@@ -145,6 +145,7 @@ NAMES = {
     ),
     "a link with itself": (raw(b"f", content=b"1") + raw(b"./f", b"1", link=b"/x/../f"), "f"),
     "a directory linked with itself": (raw(b"d/", b"5") + raw(b"d/f") + raw(b"d", b"1", link=b"d/"), "d/ d/f"),
+    "a link of nothing with itself": (raw(b"d/f", b"1", link=b"./d/f") + raw(b"g"), "d/ g"),
     "a symbolic link with itself": (raw(b"s", b"2", link=b"s"), "s"),
 }  # fmt: skip
 

@@ -73,6 +73,8 @@ class Changeset:
                 return
         else:
             inode = self._target(member, old)
+            if not inode:
+                return
             self._linked.add((directory, name))
         names[name] = inode
         if old in children or old in targets or inode in targets:
@@ -81,9 +83,12 @@ class Changeset:
     def _target(self, member: Member, old: int) -> int:
         """The inode that a hard link member names. Its own last component is not followed (linkat(2)).
 
-        `old` is what has the member's name: a link with itself changes nothing, whatever that is.
+        `old` is what has the member's name: a link with itself changes nothing, whatever that is, and makes nothing
+        where nothing is: 0.
         """
         path = _components(member.link)
+        if not old and path == _components(member.name):
+            return 0
         inode = self._root
         if path:
             name = path.pop()

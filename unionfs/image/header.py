@@ -123,7 +123,7 @@ def check_sum(block: bytes, field: bytes) -> None:
 
 def device(fields: tuple[bytes, ...]) -> int:
     """A device number as the FUSE wire carries it: 12 bits of major, 20 of minor. V7 has none."""
-    if not fields[9].startswith(b"ustar"):
+    if fields[9] != GNU and not fields[9].startswith(USTAR):
         return 0
     major, minor = number(fields[10]), number(fields[11])
     if major >= 1 << 12 or minor >= 1 << 20:
