@@ -10,15 +10,13 @@ import re
 from typing import Any, NamedTuple
 
 from launcher.errors import UfsError
-from launcher.image import layout, oci, reference
+from launcher.image import layout, looks, oci, reference
 from launcher.image.found import Found, LayerSource, check
 from launcher.image.oci import Platform
 from launcher.image.source import Source, missing, read
 
 _DIGEST_NAME = re.compile(r"(?:.*/)?(?:sha256:)?([0-9a-f]{64})(?:\.json)?")
 """A config's name in a docker-archive that is its digest."""
-
-_OF_A_ROOT = {"bin", "boot", "dev", "etc", "home", "lib", "opt", "proc", "root", "sbin", "sys", "tmp", "usr", "var"}
 
 
 class _Entry(NamedTuple):
@@ -99,16 +97,10 @@ def _docker(source: Source, entry: _Entry, wanted: Platform | None) -> Found:
 
 def _nothing(source: Source, index: bytes | None, document: Any) -> UfsError:
     """Why there is no image, and what this looks like."""
-    label, top = source.label, source.top()
+    label = source.label
     if index is not None or document is not None:
         return UfsError(f"{label}: {'manifest' if index is None else 'index'}.json names no image")
-    if "repositories" in top:
-        return UfsError(f"{label} is of Docker before 1.10; docker load and docker save it with a current version")
-    if len(top & _OF_A_ROOT) > 3:
-        make = f"tar -C {label} -c . | podman import - NAME" if source.is_directory else f"podman import {label} NAME"
-        return UfsError(
-            f"{label} is a root file system, as docker export writes it, not an image: use docker save, or "
-            f"make an image of it: {make}, podman save -o image.tar NAME, ufs load image.tar"
-        )
+    if meaning := looks.members(source.top(), label, source.is_directory):
+        return UfsError(f"{label} is {meaning}")
     hint = "make one with docker save, podman save or skopeo copy"
     return missing(source, f"{label} holds no image: neither manifest.json nor index.json is in it", hint)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from launcher.errors import UfsError
-from launcher.image import oci
+from launcher.image import looks, oci
 from launcher.image.compression import detect, inflate
 from launcher.image.workspace import Workspace
 from unionfs.image.errors import CutError, LayerError
@@ -135,6 +135,9 @@ class TarSource:
             if isinstance(error, CutError) and os.fstat(fd).st_size >= BLOCK:
                 raise UfsError(f"{reason}; it was cut (truncated): save or copy it again") from None
             if not self._members:
+                meaning = looks.file(os.pread(fd, BLOCK, 0))
+                if meaning:
+                    raise UfsError(f"{label} is {meaning}") from None
                 raise UfsError(
                     f"{label} is not an archive; give what docker save, podman save or skopeo copy wrote"
                 ) from None

@@ -163,6 +163,7 @@ CASES: dict[str, tuple[Files, str]] = {
     "zero in a command": (configured(config={"Cmd": ["a\0b"]}), "has a NUL character"),
     "zero in the working directory": (configured(config={"WorkingDir": "/a\0b"}), "has a NUL character"),
     "a root file system": (dict.fromkeys(["bin/sh", "etc/passwd", "usr/bin/env", "var/x"], b""), "podman import"),
+    "a recipe": ({"Dockerfile": b"FROM scratch", "app": b""}, "what an image is built from: podman build"),
     "of Docker 1.9": ({"repositories": b"{}", "a/json": b"{}", "a/layer.tar": b""}, "Docker before 1.10"),
 }  # fmt: skip
 
@@ -248,6 +249,12 @@ def test_a_cut_stream(store: Store, tmp_path: Path, whole: str) -> None:
 WHOLE = {
     "empty": (b"", "is empty"),
     "text": (b"hello, this is no archive\n" * 100, "is not an archive"),
+    "a web page": (b"\n<!DOCTYPE html>\n<html>" + b" " * 600, "is a web page: the download went wrong"),
+    "a pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "git lfs pull fetches the file"),
+    "squashfs": (b"hsqs" + bytes(600), "is a squashfs"),
+    "a program": (b"\x7fELF" + bytes(600), "is a program"),
+    "Singularity": (b"#!/usr/bin/env run-singularity\n\0SIF_MAGIC\0" + bytes(600), "an image of Singularity"),
+    "an index.json": (b'{"schemaVersion": 2, "manifests": []}'.ljust(600), "is JSON; .* give the directory"),
     "short text": (b"hello", "is not an archive"),
     "xz": (b"\xfd7zXZ\0" + bytes(600), "damaged xz stream"),
     "bzip2": (b"BZh9" + bytes(600), "damaged bzip2 stream"),
