@@ -10,7 +10,7 @@ import pytest
 
 from tests.images import Images
 from tests.support.snapshot import differences, snapshot
-from tests.support.users import User
+from tests.support.users import PLAIN, User
 
 pytestmark = pytest.mark.only_root  # debootstrap needs it
 
@@ -97,3 +97,37 @@ def test_a_debian_root_at_work_writes_to_its_own_upper(user: User, images: Image
     assert user.run(fresh, check=True).stdout == ""
     user.run(["ufs", "rm", "work"], check=True)
     assert not list(user.store.glob("containers/*"))
+
+
+APT = """
+set -e
+mkdir -p /repo/p && : > /repo/p/Packages
+rm -rf /etc/apt/sources.list.d; echo 'deb [trusted=yes] copy:/repo/p ./' > /etc/apt/sources.list
+apt-get update 2>&1
+ls /var/lib/apt/lists | grep Packages
+"""
+
+PRIVILEGES = """
+cp /usr/bin/id /bin/set-id; chmod 4755 /bin/set-id
+setpriv --reuid 1000 --clear-groups /bin/set-id -u
+sed -n 's/NoNewPrivs:.//p; s/Seccomp:.//p' /proc/self/status
+"""
+
+
+def test_apt_gets_lists_whoever_runs_it(user: User, images: Images) -> None:
+    """It downloads as another user, and checks that it became that one: with one mapped id it is told not to."""
+    argv = ["ufs-run", "--name", "lists", images.path("debian", "image.oci"), "sh", "-c", APT]
+    done = user.run(argv, check=True)
+    assert "_Packages" in done.stdout
+    assert "Could not switch" not in done.stdout
+    assert "apt.conf" not in user.run(["ufs", "diff", "lists"], check=True).stdout
+
+
+def test_set_user_id_programs_have_an_option(user: User, images: Images) -> None:
+    image = images.path("debian", "image.oci")
+    asked = ["--security-opt", "no-new-privileges=false"]
+    found = [
+        user.run(["ufs-run", "--rm", *options, image, "sh", "-c", PRIVILEGES], check=True).stdout.split()
+        for options in (asked, [])
+    ]
+    assert found == [["0", "0", "2"], ["0" if user.kind == PLAIN else "1000", "1", "2"]]

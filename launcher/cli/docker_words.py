@@ -20,11 +20,6 @@ class Word(NamedTuple):
 
 _TRUE, _FALSE = ("true",), ("false",)
 
-_ALWAYS_SECURE = (
-    *("no-new-privileges", "no-new-privileges:true", "no-new-privileges=true"),
-    *("label=disable", "label:disable", "apparmor=unconfined", "apparmor:unconfined"),
-)
-
 _SCOPE = "containers get no control group of their own; start ufs-run in one: systemd-run --user --scope -p"
 _HOST_NETWORK = "the network is the host's, with its addresses and interfaces; leave this out"
 _HEALTH = "nothing checks a container's health, the image's HEALTHCHECK neither; leave this out"
@@ -132,12 +127,6 @@ _VALUES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("--sdnotify", "the notify socket of systemd is not passed on; use Type=exec in the unit", ("ignore",)),
     ("--seccomp-policy", "the filter is the same for every image; leave this out", ("default",)),
     ("--secret", "show the file by -v ./secret:/run/secrets/NAME:ro", ()),
-    (
-        "--security-opt",
-        "no-new-privileges and the default seccomp filter are always in force, labels and profiles of SELinux and "
-        "AppArmor are never applied",
-        _ALWAYS_SECURE,
-    ),
     ("--shm-size", "/dev/shm has 64 MiB; for more, -v a directory of the host's tmpfs at /dev/shm", ("64m", "65536k")),
     ("--storage-opt", "the size of a container is not limited; leave this out", ()),
     ("--sysctl", "settings of the kernel cannot be changed for a container; leave this out", ()),

@@ -70,6 +70,8 @@ OPTIONS = (
     Option(("--platform",), "platform", "text", "OS/ARCH[/VARIANT]", "Refuse an image that is for another one."),
     Option(("--cap-add",), "cap_add", "many", "CAP", "Keep a further capability; ALL for every one."),
     Option(("--cap-drop",), "cap_drop", "many", "CAP", "Take a capability away; ALL for every one."),
+    Option(("--security-opt",), "security_opt", "many", "OPTION", "no-new-privileges=false: for sudo, su and ping."),
+    Option(("--nested",), "nested", "flag", "", "Let ufs-run, podman and their like work in it."),
     Option(
         ("--engine",),
         "engine",

@@ -136,6 +136,8 @@ def _config(parsed: options.Parsed, image: Image, ids: IdMap) -> Config:
         remove=values["remove"],
         ids=ids,
         capabilities=sorted(capabilities.chosen(tuple(values["cap_add"]), tuple(values["cap_drop"]))),
+        new_privileges=settings.new_privileges(values["security_opt"]),
+        nested=values["nested"],
         engine=values["engine"] or "direct",
         interactive=values["interactive"],
         terminal=values["terminal"],

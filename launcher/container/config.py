@@ -57,6 +57,10 @@ class Config(NamedTuple):
     labels: dict[str, str] = {}
     entrypoint: list[str] = []
     """The first words of `argv`, as many as are of the Entrypoint."""
+    new_privileges: bool = False
+    """Whether set-user-id programs and capabilities of files give what they say (--security-opt)."""
+    nested: bool = False
+    """Whether containers can be run inside it."""
     directories: list[str] = []
     """What the image calls volumes: directories that are made where it lacks them."""
 
@@ -97,6 +101,8 @@ def spec(made: Config, directory: str, streams: tuple[int, int, int], size: byte
         directories=made.directories,
         ids=made.ids,
         capabilities=frozenset(made.capabilities),
+        new_privileges=made.new_privileges,
+        nested=made.nested,
         engine=made.engine,
         read_only=made.read_only,
         interactive=made.interactive,
@@ -111,7 +117,10 @@ def spec(made: Config, directory: str, streams: tuple[int, int, int], size: byte
 _KINDS: list[tuple[str, Any]] = [
     *((key, str) for key in ("id", "name", "image", "working_directory", "user", "hostname", "engine", "stop_signal")),
     *((key, list) for key in ("argv", "capabilities", "entrypoint")),
-    *((key, bool) for key in ("read_only", "remove", "interactive", "terminal", "init", "detached")),
+    *(
+        (key, bool)
+        for key in ("read_only", "remove", "interactive", "terminal", "init", "detached", "nested", "new_privileges")
+    ),
     *((key, dict) for key in ("environment", "labels")),
     ("image_id", (str, type(None))),
     ("created", (int, float)),

@@ -111,6 +111,24 @@ def seconds(option: str, given: str | None, default: int) -> int:
     return int(given)
 
 
+def new_privileges(options: Iterable[str]) -> bool:
+    """--security-opt: whether no_new_privs is off. With Docker that is the default, here it has to be asked for."""
+    allowed = False
+    for option in options:
+        name, _, value = option.replace(":", "=", 1).partition("=")
+        if name == "no-new-privileges" and value in ("", "true", "false"):
+            allowed = value == "false"
+        elif name in ("seccomp", "systempaths", "unmask"):
+            raise UfsError(f"--security-opt {option}: to run containers inside this one, give --nested instead", 125)
+        elif (name, value) not in (("label", "disable"), ("apparmor", "unconfined")):
+            raise UfsError(
+                f"--security-opt {option}: there is no-new-privileges, true or false; labels and profiles of SELinux "
+                "and AppArmor are never applied",
+                125,
+            )
+    return allowed
+
+
 def log(driver: str | None, options: Iterable[str]) -> Log:
     """--log-driver and --log-opt. json-file, Docker's default, means the recording that there is."""
     known = {None: LOG_DRIVERS[0], "json-file": LOG_DRIVERS[0], "local": LOG_DRIVERS[0]}

@@ -64,6 +64,13 @@ def limit_bounding(kept: frozenset[int]) -> None:
             drop(number)
 
 
+def raise_held(number: int) -> None:
+    """Make one effective that is permitted."""
+    import prctl
+
+    prctl.set_caps(((number,), prctl.CAP_EFFECTIVE, True))
+
+
 def limit_held(kept: frozenset[int]) -> None:
     """Permitted and effective become `kept` (or what of it is held), inheritable and ambient become empty."""
     import prctl

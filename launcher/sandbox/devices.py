@@ -26,7 +26,7 @@ _QUIET = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV | syscalls.MOUNT
 class Devices:
     """The parts of /dev as detached mounts, taken while the host's /dev can still be seen."""
 
-    def __init__(self, ids: IdMap) -> None:
+    def __init__(self, ids: IdMap, *, fuse: bool) -> None:
         self._root = syscalls.new_mount(
             "tmpfs",
             {"mode": "755", "size": "65536k"},
@@ -40,7 +40,8 @@ class Devices:
             "shm": syscalls.new_mount("tmpfs", {"mode": "1777", "size": "65536k"}, _QUIET),
             "mqueue": syscalls.new_mount("mqueue", {}, _QUIET),
         }
-        self._files = {name: syscalls.clone_tree(f"/dev/{name}") for name in _SHARED}
+        shared = (*_SHARED, "fuse") if fuse else _SHARED
+        self._files = {name: syscalls.clone_tree(f"/dev/{name}") for name in shared}
 
     def attach(self, targets: Targets) -> None:
         """Put everything in place below the container's /dev; the descriptors are used up."""

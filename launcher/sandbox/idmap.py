@@ -54,9 +54,12 @@ class Choice(NamedTuple):
 def choose() -> Choice:
     """The widest id map that the calling process can have."""
     uid, gid = os.geteuid(), os.getegid()
-    if uid == 0 and _may_map_all():
-        return Choice(IdMap("direct", _own("uid"), _own("gid")), None)
     single = IdMap("single", (Range(0, uid, 1),), (Range(0, gid, 1),))
+    if uid == 0 and _may_map_all():
+        every = _own("uid"), _own("gid")
+        if every == (single.uids, single.gids):  # inside a container that has one id itself
+            return Choice(single, None)
+        return Choice(IdMap("direct", *every), None)
     uids, gids = _subordinate("/etc/subuid", uid), _subordinate("/etc/subgid", uid)
     if not uids or not gids:
         return Choice(single, None)

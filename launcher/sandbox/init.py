@@ -158,10 +158,14 @@ def become(spec: Spec) -> dict[str, str]:
     if not spec.ids.single and spec.ids.has_uid(who.uid):
         _own_streams(spec, who.uid)
     capabilities.limit_bounding(spec.capabilities)
+    # Without no_new_privs a filter takes CAP_SYS_ADMIN (seccomp(2)), so it comes before that goes by `limit_held`.
+    prctl.set_keepcaps(True)
     user.become(who, spec.ids)
-    capabilities.limit_held(spec.capabilities)
-    prctl.set_no_new_privs(1)
-    syscalls.install_seccomp(seccomp.program(spec.capabilities, pretend=spec.ids.single))
+    if not spec.new_privileges:
+        prctl.set_no_new_privs(1)
+    capabilities.raise_held(capabilities.SYS_ADMIN)
+    syscalls.install_seccomp(seccomp.program(spec.capabilities, pretend=spec.ids.single, nested=spec.nested))
+    capabilities.limit_held(spec.capabilities if who.uid == 0 else frozenset())
     return {"HOME": who.home, **spec.environment}
 
 

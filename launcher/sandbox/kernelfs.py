@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterable
 
 from launcher.errors import UfsError
 from launcher.sandbox import syscalls
@@ -60,8 +61,15 @@ class KernelFiles:
             os.close(tree)
 
 
-def cover() -> None:
-    """Hide and protect parts of the mounted /proc and /sys; needs the container's /dev/null."""
+def cover(*, nested: bool) -> None:
+    """Hide and protect parts of the mounted /proc and /sys; needs the container's /dev/null.
+
+    `nested`: the kernel lets no container inside have a /proc of its own while parts of this one are covered
+    (mount_too_revealing() of fs/namespace.c), so none is.
+    """
+    if nested:
+        _mask(path for path in _MASKED if not path.startswith("/proc/"))
+        return
     for path in _READ_ONLY:
         target = _find(path)
         if target is None:
@@ -69,7 +77,11 @@ def cover() -> None:
         tree = syscalls.clone_tree("", directory=target)
         syscalls.set_mount_attributes(tree, syscalls.MOUNT_ATTR_RDONLY | _QUIET, recursive=True)
         _put(tree, target)
-    for path in _MASKED:
+    _mask(_MASKED)
+
+
+def _mask(paths: Iterable[str]) -> None:
+    for path in paths:
         target = _find(path)
         if target is None:
             continue

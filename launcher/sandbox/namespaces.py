@@ -109,8 +109,16 @@ def refused(error: OSError) -> UfsError:
         except FileNotFoundError:  # this kernel has no such switch
             continue
         return UfsError(f"user namespaces are switched off here ({name}={value}); as root: {remedy}", 125)
+    if _inside_ours():
+        return UfsError("this is inside a container of ufs-run: start that one with --nested", 125)
     return UfsError(
         f"cannot make a user namespace: {error.strerror}; inside another container it must allow them "
         "(for Docker: --security-opt seccomp=unconfined)",
         125,
     )
+
+
+def _inside_ours() -> bool:
+    """Whether the root is a union of ours."""
+    with open("/proc/self/mountinfo", errors="surrogateescape") as mounts:
+        return any(line.split()[4] == "/" and " - fuse.ufs " in line for line in mounts)

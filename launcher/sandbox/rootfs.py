@@ -36,7 +36,7 @@ class Parts:
 
     def __init__(self, spec: Spec) -> None:
         self.kernel = KernelFiles()
-        self.devices = Devices(spec.ids)
+        self.devices = Devices(spec.ids, fuse=spec.nested)
         self.single = single.Settings(spec.directory) if spec.ids.single else None
         self.binds = [_taken(volume, volume not in spec.volumes) for volume in _in_order(spec)]
 
@@ -55,7 +55,7 @@ def furnish(spec: Spec, parts: Parts) -> list[str]:
     targets = Targets()
     parts.kernel.attach(targets)
     parts.devices.attach(targets)
-    cover()
+    cover(nested=spec.nested)
     os.close(targets.directory("/tmp", mode=0o1777))
     given = {volume.target for volume in spec.volumes}
     if spec.read_only:

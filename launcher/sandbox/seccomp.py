@@ -4,8 +4,8 @@ Two purposes, one program:
 
 - *Denied*: what no ordinary program in a container needs and what is not confined by namespaces or has been the
   way out of a sandbox often: keyrings, bpf, perf, io_uring, userfaultfd, new namespaces and mounts (unless
-  SYS_ADMIN was added), pushing characters into a terminal. A smaller list than Docker's; the capabilities
-  and the user namespace deny the rest.
+  SYS_ADMIN was added or --nested given), pushing characters into a terminal. A smaller list than Docker's; the
+  capabilities and the user namespace deny the rest.
 - *Pretended*: with a single mapped id there is nobody to give a file to and nobody to become. Package managers do
   both all the time, so the calls report success and do nothing (as Charliecloud showed to be enough). The device 0:0,
   a whiteout of overlayfs, needs no privilege (mknod(2), since Linux 5.8) and is made.
@@ -89,7 +89,6 @@ _PRETENDED: Numbers = {
     "setresgid": (119, 149),
     "setfsuid": (122, 151),
     "setfsgid": (123, 152),
-    "capset": (126, 91),
 }
 
 _CLONE, _CLONE3 = (56, 220), (435, 435)
@@ -97,8 +96,11 @@ _IOCTL = (16, 29)
 _MKNOD, _MKNODAT = (133, -1), (259, 33)
 
 
-def program(kept: frozenset[int], *, pretend: bool) -> bytes:
-    """The filter for a command with the capabilities `kept`; `pretend` where a single id is mapped."""
+def program(kept: frozenset[int], *, pretend: bool, nested: bool = False) -> bytes:
+    """The filter for a command with the capabilities `kept`; `pretend` where a single id is mapped.
+
+    `nested` lets it make namespaces, and mount in its own.
+    """
     name = machine()
     column = list(_AUDIT_ARCH).index(name)
     lines = _prologue(_AUDIT_ARCH[name], x32=name == "x86_64")
@@ -109,7 +111,7 @@ def program(kept: frozenset[int], *, pretend: bool) -> bytes:
         lines += _pretended_device(_MKNODAT[column], argument=2)
     for numbers in _DENIED.values():
         lines += _answer(numbers[column], _ERRNO | _EPERM)
-    if capabilities.SYS_ADMIN not in kept:
+    if capabilities.SYS_ADMIN not in kept and not nested:
         for numbers in _DENIED_WITHOUT_SYS_ADMIN.values():
             lines += _answer(numbers[column], _ERRNO | _EPERM)
         # The flags of clone3 lie in memory, where a filter cannot look; ENOSYS makes libraries use clone.

@@ -29,6 +29,8 @@ class Spec(NamedTuple):
     directories: list[str]  # absolute; made where the image lacks them
     ids: IdMap
     capabilities: frozenset[int]
+    new_privileges: bool  # set-user-id programs and capabilities of files count
+    nested: bool  # containers can be run inside
     engine: str
     read_only: bool
     interactive: bool

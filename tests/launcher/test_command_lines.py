@@ -27,7 +27,7 @@ READ: list[tuple[str, dict[str, Any]]] = [
     ("--entrypoint=", {"entrypoint": ""}),
     ("-h box --", {"hostname": "box"}),
     ("--network host --net=host --privileged=false -d=false --sig-proxy --restart no --rm", {"remove": True}),
-    ("--security-opt no-new-privileges --pull=never --cpus 0 --log-driver none", {}),
+    ("--security-opt no-new-privileges --pull=never --cpus 0", {"security_opt": ["no-new-privileges"]}),
 ]
 
 

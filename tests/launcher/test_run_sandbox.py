@@ -9,6 +9,7 @@ import pytest
 
 from launcher.sandbox import capabilities
 from tests.launcher.running import Runner
+from tests.support.installed import Installed
 from tests.support.users import PLAIN, ROOT
 
 CONTEXTS = ("user", "mnt", "pid", "ipc", "uts", "cgroup")
@@ -122,6 +123,23 @@ def test_nested_namespaces_and_mounts_are_denied(run: Runner) -> None:
     done = run("IMAGE", "sh", "-c", script)
     assert done.stdout == "done\n"
     assert done.stderr.count("not permitted") + done.stderr.count("permission denied") == 3
+
+
+def test_containers_in_a_container(run: Runner, installed: Installed) -> None:
+    """What is missing outside is said inside; with it all of it works, twice over."""
+    inner = f"{installed.command('ufs-run')} --rm"
+    environment = ["-e", f"UFS_ROOT={run.user.temp}/store", "-v", f"{run.user.temp}:{run.user.temp}"]
+    told = run("host", "sh", "-c", f"{inner} {run.image} true")
+    assert (told.returncode, "start that one with --nested" in told.stderr, told.stderr.count("\n")) == (125, True, 1)
+    script = "echo $$; touch /n && chown 0:0 /n && rm -r /root && mkdir /root && unshare -Ur id -u && ls /proc/1/exe"
+    done = run("--nested", *environment, "host", "sh", "-c", f"{inner} --nested {run.image} sh -c '{script}'")
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["1", "0", "/proc/1/exe"], "")
+
+
+def test_the_whiteout_device_is_made(run: Runner) -> None:
+    """mknod c 0 0 needs no privilege; other devices cannot be made, with one id seem to be."""
+    script = "cd /dev/shm; mknod w c 0 0 && stat -c '%F %t:%T' w; mknod n c 1 3; ls"
+    assert run("IMAGE", "sh", "-c", script).stdout == "character special file 0:0\nw\n"
 
 
 def test_ids(run: Runner) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.container import catalogue, names
+from launcher.container import catalogue, names, settings
 from launcher.container.removal import remove_tree
 from launcher.errors import UfsError
 from launcher.sandbox import idmap, seccomp, user
@@ -117,6 +117,29 @@ def test_seccomp_of_other_architectures(monkeypatch: pytest.MonkeyPatch) -> None
     assert evaluate(program, 97, arch=0xC00000B7) == EPERM  # unshare
     with_admin = seccomp.program(frozenset({21}), pretend=False)
     assert evaluate(with_admin, 97, arch=0xC00000B7) == ALLOW
+    nested = seccomp.program(frozenset(), pretend=False, nested=True)
+    assert [evaluate(nested, number, arch=0xC00000B7) for number in (97, 435, 219)] == [ALLOW, ALLOW, EPERM]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], False),
+        (["no-new-privileges"], False),
+        (["no-new-privileges=false"], True),
+        (["no-new-privileges:false", "label=disable"], True),
+        (["no-new-privileges:false", "no-new-privileges:true"], False),
+        (["no-new-privileges=maybe"], None),
+        (["seccomp=unconfined"], None),
+        (["apparmor=mine"], None),
+    ],
+)
+def test_security_options(options: list[str], expected: bool | None) -> None:
+    if expected is not None:
+        assert settings.new_privileges(options) is expected
+        return
+    with pytest.raises(UfsError, match="--nested" if "seccomp" in options[0] else "never applied"):
+        settings.new_privileges(options)
 
 
 def test_ranges_are_stacked(tmp_path: Path) -> None:
