@@ -74,14 +74,19 @@ def _serve_in_child(serve: Callable[[Callable[[], None]], None], unmount: Callab
 def _end_on_signals(unmount: Callable[[], None]) -> None:
     def end(number: int, frame: FrameType | None) -> None:
         # Not by ourselves: unmounting writes dirty pages back, which this very process has to serve.
-        if not os.fork():
+        try:
+            child = os.fork()
+        except OSError:  # no more processes for this user (RLIMIT_NPROC): tried again in a second
+            signal.alarm(1)
+            return
+        if not child:
             try:
                 unmount()
             finally:
                 os._exit(0)
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that child needs no waiting for
-    for number in _ENDING:
+    for number in (*_ENDING, signal.SIGALRM):
         signal.signal(number, end)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
 

@@ -5,14 +5,21 @@ from __future__ import annotations
 import os
 import resource
 from collections import OrderedDict
+from functools import cache
+
+_MOST = 4096
 
 
-def raise_limit() -> int:
-    """Raise the soft limit of open files to the hard one (getrlimit(2)) and return it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
+@cache
+def share() -> int:
+    """How many descriptors one cache may keep, after the soft limit of open files was raised to the hard one.
+
+    An eighth of the limit: there are four caches at most, files without a name have another eighth (`unionfs.upper`),
+    and the rest is for what is open for a moment, pipes and the layers themselves.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return _MOST if hard == resource.RLIM_INFINITY else max(4, min(_MOST, hard // 8))
 
 
 class Descriptors:

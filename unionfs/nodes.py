@@ -23,12 +23,13 @@ class Node:
     """A node with something of its own in the upper, or a removed node of the tree.
 
     Exactly one of three holds: `where` says a name that leads to it in the upper; `fd` is a descriptor (O_PATH
-    or for data) of a file that has no name any more; or `lower` is set, and the content is still the tree's.
+    or for data) of a file that has no name any more, or `hidden` its name in the work directory; or `lower` is set,
+    and the content is still the tree's.
     """
 
     __slots__ = (
-        "asked", "bare", "fd", "id", "ino", "inode", "last", "left", "lookups", "lower", "others", "override", "row",
-        "where",
+        "asked", "bare", "fd", "hidden", "id", "ino", "inode", "last", "left", "lookups", "lower", "others", "override",
+        "row", "where",
     )  # fmt: skip
 
     def __init__(self, id: int, ino: int, where: tuple[Directory, bytes] | None) -> None:
@@ -39,6 +40,7 @@ class Node:
         self.others: list[tuple[Directory, bytes]] = []  # further known names of a file with several
         self.fd = -1
         self.last: os.stat_result | None = None  # what it was, where `fd` may not say so any more
+        self.hidden: bytes | None = None  # a link for want of a descriptor, which no count of links is to show
         self.lookups = 0
         self.lower = False
         self.bare = False  # known to have no security.capability, which the kernel asks for all the time
@@ -46,6 +48,10 @@ class Node:
         self.left = -1  # hard-linked files of the tree: names not taken over yet; -1: has no record in origins/
         self.row = 0  # the same: the tree's node, where it is known
         self.asked = 0  # the same: how many names of that were known when they were taken over last
+
+    def links(self, nlink: int) -> int:
+        """How many names a file of the upper has, by its st_nlink on the host."""
+        return nlink if self.hidden is None else nlink - 1
 
     @property
     def removed(self) -> bool:

@@ -6,6 +6,7 @@ import gc
 import os
 from collections.abc import Callable
 
+from unionfs import limits
 from unionfs.union import Union
 
 ENGINES = ("direct", "pyfuse3")
@@ -26,6 +27,7 @@ def serve(
     the caller's umask already; so this process's is cleared.
     """
     os.umask(0)
+    limits.lift()
     # Nodes are many and live long, cycles are few (tracebacks): the collector need not look at them all so often.
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)

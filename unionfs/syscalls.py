@@ -73,6 +73,11 @@ def syncfs(fd: int) -> None:
     _check(_libc.syncfs(fd))
 
 
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose own ends (PR_SET_CHILD_SUBREAPER of prctl(2))."""
+    _check(_libc.prctl(36, 1, 0, 0, 0))
+
+
 def filesystem_type(fd: int) -> int:
     """``f_type`` of fstatfs(2), which os.fstatvfs() leaves out."""
     status = (ctypes.c_ulong * 32)()  # struct statfs has 120 bytes on 64-bit machines and begins with it

@@ -123,6 +123,9 @@ class Tree(Protocol):
     def forget(self, node: int, count: int) -> None:
         """The kernel dropped `count` lookups of a node; at zero its id may be given up."""
 
+    def give_up(self) -> None:
+        """Close what is open only because it may be wanted again: descriptors have run out."""
+
     def statvfs(self) -> os.statvfs_result:
         """What statfs(2) shows of a mount that has no upper."""
 

@@ -17,11 +17,12 @@ from unionfs.fuse import wire
 from unionfs.fuse.intake import Intake
 from unionfs.fuse.messages import MAX_WRITE, Messages, Table
 from unionfs.fuse.splicing import Splicer
+from unionfs.limits import Relay
 from unionfs.tree import Run
 from unionfs.union import Busy, Job, Later, Union
 
 if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
+    from unionfs.fuse.workers import Workers
 
 BUFFER = MAX_WRITE + 4096
 """The kernel wants room for a header beside the largest write (fuse_dev_do_read())."""
@@ -46,12 +47,13 @@ class Direct:
     ) -> None:
         self._fd = fd
         self._splicer = Splicer(fd)
-        self._upper = union.upper_or_none
+        self._remedy = union.remedy
         self._messages = Messages(union, writeback, ready, self._splicer.takes)
         self._intake = Intake(fd, BUFFER, union.tree.ahead)
         union.outdate = self._outdate
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool: Workers | None = None
         self._wake = -1
+        self._relay = Relay()
         self._running = 0  # what workers have not finished yet
         self._done: deque[Callable[[], None]] = deque()
         self._waiting: dict[Job, list[bytes]] = {}
@@ -67,6 +69,9 @@ class Direct:
                 while self._done:
                     self._running -= 1
                     self._done.popleft()()
+                if self._relay.due and not self._running:
+                    self._relay.pass_on()
+                    self._pool = None  # its threads are not here
         finally:
             self._stop()
 
@@ -85,11 +90,12 @@ class Direct:
         try:
             answer = handler(node, message[_BODY], uid, gid)
         except OSError as error:
-            if error.errno == errno.EACCES and (upper := self._upper) is not None and not upper.insists:
-                with upper.insisting():  # see `Core.insist`
-                    self._dispatch(message, requests)
-            else:
+            remedy = self._remedy(error)
+            if remedy is None:
                 self._reply(unique, error.errno or errno.EIO)
+            else:
+                with remedy:
+                    self._dispatch(message, requests)
         except Busy as busy:
             self._park(busy.job, message)
         except Exception:  # whatever it is, the mount has to live on
@@ -128,11 +134,12 @@ class Direct:
 
     def _submit(self, work: Callable[[], None], done: Callable[[OSError | None], None]) -> None:
         if self._pool is None:
-            from concurrent.futures import ThreadPoolExecutor
+            from unionfs.fuse.workers import Workers
 
-            self._pool = ThreadPoolExecutor(WORKERS, "unionfs")
-            self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            self._intake.wake_by(self._wake)
+            self._pool = Workers(WORKERS)
+            if self._wake < 0:
+                self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+                self._intake.wake_by(self._wake)
 
         def run() -> None:
             failure: OSError | None = None
@@ -173,9 +180,10 @@ class Direct:
         """The mount is gone: wait for the workers, then let what they did be published or cleaned up."""
         self._intake.close()
         self._splicer.close()
-        if self._pool is None:
+        if self._wake < 0:
             return
-        self._pool.shutdown()
+        if self._pool is not None:
+            self._pool.stop()
         for parked in self._waiting.values():
             parked.clear()  # nobody waits for these any more
         while self._done:

@@ -107,7 +107,7 @@ class Operations(pyfuse3.Operations):
             await event.wait()
             return
         event = self._finished[job] = trio.Event()
-        await trio.to_thread.run_sync(job.work)
+        await _aside(job.work)
         job.finish()
         del self._finished[job]
         event.set()
@@ -115,7 +115,7 @@ class Operations(pyfuse3.Operations):
     @staticmethod
     async def _later(later: Later | None) -> None:
         if later is not None:
-            await trio.to_thread.run_sync(later.work)
+            await _aside(later.work)
 
     # Names and attributes.
 
@@ -295,6 +295,14 @@ class Operations(pyfuse3.Operations):
 def _outdate(node: int) -> None:
     with contextlib.suppress(FileNotFoundError):  # a node that the kernel has forgotten
         pyfuse3.invalidate_inode(InodeT(node), attr_only=True)
+
+
+async def _aside(work: Callable[[], None]) -> None:
+    """In a thread, or here where no more can be started (RLIMIT_NPROC of getrlimit(2)); `work` raises OSError alone."""
+    try:
+        await trio.to_thread.run_sync(work)
+    except RuntimeError:
+        work()
 
 
 def _handle(node: int) -> FileInfo:

@@ -219,6 +219,9 @@ class CompiledImage:
     def forget(self, node: int, count: int) -> None:
         """Rows need no counting."""
 
+    def give_up(self) -> None:
+        """The layers are wanted at any time."""
+
     def statvfs(self) -> os.statvfs_result:
         """A full file system of the image's size, in the block size of the one that holds the index."""
         host = os.fstatvfs(self._fd)

@@ -17,12 +17,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from unionfs import override, whiteout
-from unionfs.descriptors import Descriptors
+from unionfs.descriptors import Descriptors, share
 from unionfs.fuse import wire
 from unionfs.live import merge
 from unionfs.live.attributes import LiveAttributes
 from unionfs.live.inonumbers import InodeNumbers
-from unionfs.live.layerdir import LayerDir, OpenDirectories, room
+from unionfs.live.layerdir import LayerDir, OpenDirectories
 from unionfs.live.listings import Listings
 from unionfs.live.nodes import LiveDirectory, LiveFile, LiveNodes
 from unionfs.override import Override
@@ -62,7 +62,7 @@ class DirectoryStack:
         self._hide = frozenset(hide)
         skipped = _by_directory(skip)
         self._pool = OpenDirectories(skip=skipped)
-        self._files = Descriptors(room())
+        self._files = Descriptors(share())
         self._numbers = InodeNumbers()
         uncounted = {*skipped, *hold} if count else None
         self._packer = LiveAttributes(self._numbers, self._valid, uncounted)
@@ -311,6 +311,10 @@ class DirectoryStack:
         return None if whiteout.is_hidden_xattr(name) else name
 
     # The whole.
+
+    def give_up(self) -> None:
+        self._files.close()
+        self._pool.close()
 
     def statvfs(self) -> os.statvfs_result:
         return os.fstatvfs(self._roots[0].held)

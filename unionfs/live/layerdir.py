@@ -10,22 +10,16 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Final
 
 from unionfs import whiteout
+from unionfs.descriptors import share
 from unionfs.whiteout import Marks
 
 _NOTHING: Final[frozenset[bytes]] = frozenset()
 _DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-def room() -> int:
-    """How many descriptors one cache may hold: a quarter of what the process may open, at most 4096."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(16, min(4096, soft // 4 if soft != resource.RLIM_INFINITY else 4096))
 
 
 class OpenDirectories:
@@ -37,7 +31,7 @@ class OpenDirectories:
     def __init__(
         self, limit: int | None = None, skip: Mapping[tuple[int, int], frozenset[bytes]] | None = None
     ) -> None:
-        self.limit = room() if limit is None else limit
+        self.limit = share() if limit is None else limit
         self._skip = skip or {}
         self._used: OrderedDict[LayerDir, None] = OrderedDict()
         self.age = 0

@@ -22,7 +22,7 @@ class Union(Writing, Renaming, Xattrs):
         """Release what both sides hold open."""
         if self.upper_or_none is not None:
             for node in self.nodes.values():
-                if node.fd >= 0 and node.id != ROOT:  # most are removed, and still in use
+                if (node.fd >= 0 or node.hidden) and node.id != ROOT:  # most are removed, and still in use
                     self.upper_or_none.release(node)
             self.upper_or_none.close()
         self.tree.close()

@@ -11,7 +11,8 @@ import itertools
 import os
 import stat
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from unionfs import acl, override, ownership, upper, whiteout
@@ -67,6 +68,7 @@ class Core:
         self.durable = upper is not None and upper.durable
         """Whether anything can be brought to a disk: else fsync(2) and its like have nothing to do."""
         self.ownable: dict[tuple[int, int], bool] = {}  # (uid, gid): whether the upper's files can be given to it
+        self._short = False  # descriptors were given up for the call that is being made
         self.jobs: dict[int, Job] = {}  # promotions that a worker is copying for
         self.outdate: Callable[[int], object] = id
         """Set by the front end: lets the kernel ask for a node's attributes anew where no reply tells them."""
@@ -99,17 +101,38 @@ class Core:
         return int.from_bytes(self.tree.attr(node)[:8], "little")
 
     def insist(self, call: Callable[[], _T]) -> _T:
-        """Make a call, and once more where the host shuts this server out of its own upper (`unionfs.upper.insisting`).
-
-        What failed has changed nothing, so it can be made again.
-        """
+        """Make a call, and once more where there is a `remedy`."""
         try:
             return call()
-        except PermissionError as refused:
-            if refused.errno != errno.EACCES or self.upper_or_none is None or self.upper_or_none.insists:
+        except OSError as failure:
+            remedy = self.remedy(failure)
+            if remedy is None:
                 raise
-            with self.upper_or_none.insisting():
-                return call()
+            with remedy:
+                return self.insist(call)
+
+    def remedy(self, failure: OSError) -> AbstractContextManager[None] | None:
+        """In what a call that failed is to be made once more; None where it would fail again.
+
+        That is where the host shuts this server out of its own upper (`unionfs.upper.insisting`), and where too many
+        files are open. What failed has changed nothing, so it can be made again.
+        """
+        if failure.errno == errno.EACCES and (upper := self.upper_or_none) is not None and not upper.insists:
+            return upper.insisting()
+        if failure.errno in (errno.EMFILE, errno.ENFILE) and not self._short:
+            return self._with_few_descriptors()
+        return None
+
+    @contextmanager
+    def _with_few_descriptors(self) -> Iterator[None]:
+        self._short = True
+        try:
+            if self.upper_or_none is not None:
+                self.upper_or_none.give_up()
+            self.tree.give_up()
+            yield
+        finally:
+            self._short = False
 
     # Which node is meant.
 
@@ -154,11 +177,11 @@ class Core:
         if node is None:
             assert self.links is not None
             node = self._new_file(row if self.tree.stable else next(self._ids), ino, None)
-            node.fd = self.links.open(ino)
+            self.upper.hold(node, self.links.open(ino))
             node.override = self.upper.override_of(node)
             node.left = self.links.left(ino)
             self.linked[ino] = node
-            self.note_inode(node, os.fstat(node.fd).st_ino)
+            self.note_inode(node, self.upper.stat(node).st_ino)
         if not node.row:
             node.row = row
             self.tree.remember(row)  # and so the names that lead to it
@@ -327,7 +350,7 @@ class Core:
 
     def pack(self, node: Node, status: os.stat_result) -> bytes:
         """A status from the upper in the form the kernel wants, with the node's own number and links."""
-        nlink = status.st_nlink
+        nlink = node.links(status.st_nlink)
         if isinstance(node, Directory) and (node.lower_dir or not self.features.count_links):
             nlink = min(1, nlink)  # how many it has with what the tree has in it nobody knows; removed, it has none
         if node.left >= 0:

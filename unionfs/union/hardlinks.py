@@ -57,7 +57,10 @@ class HardLinks(Promotion):
                 raise error(errno.EXDEV, name)
             assert self.links is not None
             path, follow = self.upper.path(node)
-            with self.links.take_over(node, self.upper.stat(node).st_nlink), self.upper.keeping_times(directory):
+            with (
+                self.links.take_over(node, node.links(self.upper.stat(node).st_nlink)),
+                self.upper.keeping_times(directory),
+            ):
                 os.link(path, name, dst_dir_fd=self.upper.directory(directory), follow_symlinks=follow)
             directory.set(name, node.id, in_tree=True)
             node.add_name(directory, name)

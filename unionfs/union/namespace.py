@@ -114,7 +114,7 @@ class Namespace(HardLinks):
             os.close(fd)
             raise
         node = Node(self.new_id(), self.tree.foreign_ino(self.upper.device, status.st_ino), None)
-        node.fd = fd
+        self.upper.hold(node, fd)
         node.override = kept
         node.lookups = 1
         node.bare = True
@@ -301,7 +301,7 @@ class Namespace(HardLinks):
         if node.left >= 0:
             assert self.links is not None
             self.links.settle(node.ino)
-        if node.where == (directory, name) and not node.others and node.fd < 0:
+        if node.where == (directory, name) and not node.others and node.fd < 0 and node.hidden is None:
             self.upper.pin(node)
 
     def name_gone(self, id: int, node: Node | None, directory: Directory, name: bytes) -> None:
@@ -316,8 +316,8 @@ class Namespace(HardLinks):
         if node.left < 0:
             return
         assert self.links is not None
-        if self.upper.stat(node).st_nlink - 1 + node.left == 0:
-            if node.fd < 0:
-                node.fd = self.links.open(node.ino)
+        if node.links(self.upper.stat(node).st_nlink) - 1 + node.left == 0:
+            if node.fd < 0 and node.hidden is None:
+                self.upper.hold(node, self.links.open(node.ino))
             self.links.remove(node)
             del self.linked[node.ino]

@@ -207,9 +207,9 @@ class Promotion(Dressing):
         kept = self.kept(attr)
         marked = self.dress(temporary, attr, self.tree.xattrs(id), kept, fd=fd, origin=mark)
         if place is None:
-            os.unlink(temporary, dir_fd=self.upper.work)
             node = Node(id, attr.ino, None)
-            node.fd = fd
+            self.upper.hold(node, fd)
+            self.upper.discard(temporary)
             self._settle(node, kept)
             return node
         node = self._settle_file(id, attr, kept, temporary, place, recorded=not marked)
@@ -227,8 +227,8 @@ class Promotion(Dressing):
             if place is not None:
                 return self._settle_file(id, attr, kept, temporary, place, recorded=True)
             node = Node(id, attr.ino, None)
-            node.fd = os.open(temporary, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=work)
-            os.unlink(temporary, dir_fd=work)
+            self.upper.hold(node, os.open(temporary, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=work))
+            self.upper.discard(temporary)
             self._settle(node, kept)
             return node
         except BaseException:

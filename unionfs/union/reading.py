@@ -53,10 +53,11 @@ class Reading(Core):
         if node.override is not None:
             fd = self.upper.readable(node)
             return os.pread(fd, os.fstat(fd).st_size, 0)
-        if node.where is None:
+        if node.where is None and node.fd >= 0:
             return os.readlink(b"", dir_fd=node.fd)  # An O_PATH descriptor of the link itself (readlinkat(2)).
-        directory, name = node.where
-        return os.readlink(name, dir_fd=self.upper.directory(directory))
+        name, place, _ = self.upper.place(node)
+        assert isinstance(name, bytes), "only data has a descriptor of its own"
+        return os.readlink(name, dir_fd=place)
 
     def locate(self, id: int, offset: int, size: int) -> Run:
         """Where bytes of a regular file are; see `Tree.locate`. The descriptor is borrowed."""

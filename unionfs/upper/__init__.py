@@ -19,7 +19,7 @@ import os
 import stat
 
 from unionfs import override, syscalls, whiteout
-from unionfs.descriptors import raise_limit
+from unionfs.descriptors import share
 from unionfs.nodes import Directory, Node
 from unionfs.override import Override
 from unionfs.upper.abilities import Abilities, probe
@@ -58,8 +58,7 @@ class Upper(Making):
         self.device = os.fstat(root).st_dev
         self.durable = not volatile and syscalls.filesystem_type(root) not in _IN_MEMORY
         """Whether fsync(2) has anything to do here."""
-        capacity = max(64, min(raise_limit() // 4, 8192))
-        super().__init__(root, capacity, work=_subdirectory(self.base, b"work"), store=self.base)
+        super().__init__(root, share(), work=_subdirectory(self.base, b"work"), store=self.base)
         self.origins = _subdirectory(self.base, b"origins")
         for name in os.listdir(self.work):
             self.discard(os.fsencode(name))
@@ -133,7 +132,7 @@ class Upper(Making):
 
     def close(self) -> None:
         """Release every descriptor and the lock."""
-        super().close()
+        self.give_up()
         for fd in (self.root, self.work, self.origins, self.base):
             os.close(fd)
 

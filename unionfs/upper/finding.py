@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 from unionfs.descriptors import Descriptors
 from unionfs.nodes import Directory, Node
+from unionfs.tidying import tidying
 from unionfs.upper.abilities import Abilities
 from unionfs.upper.insisting import Insisting
 
@@ -22,12 +23,16 @@ _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 class Finding(Insisting):
     """Finds nodes below `root`, a descriptor of the upper directory; keeps up to `capacity` descriptors of a kind."""
 
-    def __init__(self, root: int, capacity: int) -> None:
+    def __init__(self, root: int, capacity: int, work: int) -> None:
+        """`work`: a descriptor of the directory for temporaries."""
         super().__init__()
         self.root = root
+        self.work = work
+        self._capacity = capacity
+        self._held = 0
         self._directories = Descriptors(capacity)
         self._files = Descriptors(capacity)
-        self._readable = Descriptors(64)
+        self._readable = Descriptors(min(capacity, 64))
         """Files that could not be opened for writing."""
         self.able = Abilities()
 
@@ -75,6 +80,8 @@ class Finding(Insisting):
 
         It goes through /proc/self/fd, so it is short and survives renames above. Borrowed like `directory`.
         """
+        if node.where is None and node.hidden is not None:
+            return b"/proc/self/fd/%d/%s" % (self.work, node.hidden), False
         if node.where is None:
             return b"/proc/self/fd/%d" % self._removed(node), True
         directory, name = node.where
@@ -105,6 +112,8 @@ class Finding(Insisting):
         fd = self._files.get(node.id)
         if fd >= 0:
             return fd, None, True
+        if node.where is None and node.hidden is not None:
+            return node.hidden, self.work, False
         if node.where is None:
             return self.path(node)[0], None, True
         directory, name = node.where
@@ -117,6 +126,8 @@ class Finding(Insisting):
             fd = (self._directories if isinstance(node, Directory) else self._files).get(node.id)
         if fd >= 0:
             return os.fstat(fd) if node.last is None else self._stat_removed(fd, node.last)
+        if node.where is None and node.hidden is not None:
+            return os.stat(node.hidden, dir_fd=self.work, follow_symlinks=False)
         directory, name = self._place(node)
         return os.stat(name, dir_fd=self.directory(directory), follow_symlinks=False)
 
@@ -137,7 +148,7 @@ class Finding(Insisting):
     def file(self, node: Node) -> int:
         """A descriptor for reading and writing a regular file, borrowed until the next call."""
         fd = self._files.get(node.id)
-        if fd < 0 and node.last is not None:
+        if fd < 0 and node.last is not None and node.fd >= 0:
             return node.fd
         if fd < 0:
             path, follow = self.path(node)
@@ -186,7 +197,28 @@ class Finding(Insisting):
         if fd < 0:
             directory, name = self._place(node)
             fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.directory(directory))
+        self.hold(node, fd)
+
+    def hold(self, node: Node, fd: int) -> None:
+        """Keep a node reachable by a descriptor, which is owned from now on; its last name is to go after this.
+
+        Programs may have more files open without a name than this server may open: those that are too many get a link
+        in the work directory instead. A directory can have none.
+        """
+        if self._held >= self._capacity and not isinstance(node, Directory) and self._hide(node, fd):
+            os.close(fd)
+            return
         node.fd = fd
+        self._held += 1
+
+    def _hide(self, node: Node, fd: int) -> bool:
+        hidden = b"hidden.%d" % node.id
+        try:
+            os.link(b"/proc/self/fd/%d" % fd, hidden, dst_dir_fd=self.work, follow_symlinks=True)
+        except OSError:  # no name is left, or there is no room for one more: then a descriptor it is, whatever it was
+            return False
+        node.hidden = hidden
+        return True
 
     def _open_before_removal(self, node: Node) -> None:
         """A file that is open goes on also where others vanish with their names; of those there is what they were."""
@@ -205,9 +237,14 @@ class Finding(Insisting):
         if node.fd >= 0:
             os.close(node.fd)
             node.fd = -1
+            self._held -= 1
+        if node.hidden is not None:
+            with tidying("removing a hidden link"):
+                os.unlink(node.hidden, dir_fd=self.work)
+            node.hidden = None
 
-    def close(self) -> None:
-        """Close all that is kept."""
+    def give_up(self) -> None:
+        """Close what is open only because it may be wanted again."""
         self._files.close()
         self._readable.close()
         self._directories.close()

@@ -23,8 +23,7 @@ class Making(Finding):
 
     def __init__(self, root: int, capacity: int, work: int, store: int) -> None:
         """`store`: see `whiteout.Writer`."""
-        super().__init__(root, capacity)
-        self.work = work
+        super().__init__(root, capacity, work)
         self._temporaries = itertools.count()
         self.whiteouts = whiteout.Writer(store=store)
 
