@@ -52,6 +52,9 @@ class Peer:
         assert reply, "the server has closed its end"
         length, code, unique = wire.OUT_HEADER.unpack_from(reply)
         assert length == len(reply)
+        if not unique:  # asked for by nobody
+            assert (code, length) == (wire.NOTIFY_INVAL_INODE, wire.OUT_HEADER.size + wire.INVAL_INODE_OUT.size)
+            return self.receive()
         assert -4096 < code <= 0
         assert not (code and len(reply) > wire.OUT_HEADER.size), "an error has no payload"
         return unique, -code, reply[wire.OUT_HEADER.size :]

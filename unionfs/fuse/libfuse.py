@@ -238,6 +238,7 @@ class Operations(pyfuse3.Operations):
         if flags & os.O_TRUNC:  # libfuse asks for FUSE_ATOMIC_O_TRUNC: no SETATTR follows
             kill = Fattr.KILL_SUIDGID if ctx.uid else 0
             await self._do(self._union.setattr, inode, SetAttr(Fattr.SIZE | kill, group=ctx.gid))
+            _outdate(inode)  # the answer has no attributes, and the kernel asks for the size alone
         return _handle(inode)
 
     @_errno

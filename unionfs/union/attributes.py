@@ -87,22 +87,22 @@ class Attributes(Reading):
         else:
             os.chmod(target, stat.S_IMODE(mode), dir_fd=dir_fd)
 
-    def clear_setid(self, node: Node, group: int) -> None:
+    def clear_setid(self, node: Node, group: int) -> bool:
         """What file_remove_privs() does on a local disk, which lets a server with CAP_FSETID keep the bits.
+
+        Says whether there were any.
 
         `group` is the caller's own, ANY_GROUP for root. Of its supplementary ones the kernel says nothing; they would
         count, too, where set-group-ID comes without execution by the group (setattr_should_drop_sgid() in fs/attr.c).
         """
         mode = self.mode_of(node)
         if not stat.S_ISREG(mode) or not mode & (stat.S_ISUID | stat.S_ISGID):
-            return
+            return False
         keeps = not mode & stat.S_IXGRP and group in (ANY_GROUP, wire.Attr.unpack(self.attr(node.id)).gid)
         kill = stat.S_ISUID | (0 if keeps else stat.S_ISGID)
         if mode & kill:
             self.set_mode(node, mode & ~kill)
-            # After a write or its like the kernel asks for size and times anew, not for the mode (FUSE_STATX_MODSIZE in
-            # fs/fuse/fuse_i.h): execve(2) would go on giving what the bits gave.
-            self.outdate(node.id)
+        return bool(mode & kill)
 
     def _overridden(self, node: Node) -> Override | None:
         """The override to change instead of the inode; None where the inode has it all."""

@@ -94,19 +94,24 @@ class Writing(HardLinks):
         `kill_setid` here and below: the group of a caller who may not keep set-id bits.
         """
         node = self.changing(id)
-        if kill_setid is not None:
-            self.clear_setid(node, kill_setid)
+        self._remove_privileges(node, kill_setid)
         fd = self.upper.file(node)
         written = os.pwrite(fd, data, offset)
         while whole and written < len(data):
             written += os.pwrite(fd, memoryview(data)[written:], offset + written)
         return written
 
+    def _remove_privileges(self, node: Node, kill_setid: int | None) -> None:
+        """Before the content changes. Afterwards the kernel asks for size and times anew, but not for the mode
+        (FUSE_STATX_MODSIZE in fs/fuse/fuse_i.h): execve(2) would go on giving what the bits gave.
+        """
+        if kill_setid is not None and self.clear_setid(node, kill_setid):
+            self.outdate(node.id)
+
     def fallocate(self, id: int, mode: int, offset: int, length: int, kill_setid: int | None = None) -> None:
         """fallocate(2) in all modes that the upper's file system has."""
         node = self.changing(id)
-        if kill_setid is not None:
-            self.clear_setid(node, kill_setid)
+        self._remove_privileges(node, kill_setid)
         syscalls.fallocate(self.upper.file(node), mode, offset, length)
 
     def copy_file_range(
@@ -120,8 +125,7 @@ class Writing(HardLinks):
     ) -> int:
         """copy_file_range(2) between two files of the mount; answers with how much was copied."""
         node = self.changing(target)
-        if kill_setid is not None:
-            self.clear_setid(node, kill_setid)
+        self._remove_privileges(node, kill_setid)
         run = self.locate(source, source_offset, length)
         if run.fd < 0:
             raise error(errno.EOPNOTSUPP)  # The kernel copies through the page cache then.
