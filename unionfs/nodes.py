@@ -6,6 +6,8 @@ import os
 from collections.abc import Container, Iterator
 from typing import TYPE_CHECKING
 
+from unionfs.arrivals import Arrivals
+
 if TYPE_CHECKING:
     from unionfs.override import Override
 
@@ -14,9 +16,6 @@ WHITEOUT = 0
 
 UNRESOLVED = -1
 """In `Directory.names`: the upper has something there that nobody asked for yet."""
-
-EXTRA_COOKIE = 1 << 48
-"""Cookies of names that only the upper has start here; below are the tree's."""
 
 
 class Node:
@@ -80,7 +79,7 @@ class Directory(Node):
     looks. What is not in it is the tree's to answer, below `lower_dir` (0: nothing below shows).
     """
 
-    __slots__ = ("_extra", "_order", "default_acl", "gid", "lower_dir", "names")
+    __slots__ = ("_extra", "default_acl", "gid", "lower_dir", "names")
 
     def __init__(self, id: int, ino: int, where: tuple[Directory, bytes] | None, lower_dir: int) -> None:
         super().__init__(id, ino, where)
@@ -88,8 +87,7 @@ class Directory(Node):
         self.names: dict[bytes, int] | None = None
         self.default_acl: bytes | None = None  # system.posix_acl_default; b"" for none; None: nobody has looked
         self.gid = -1  # what new entries inherit where the directory is set-group-id, else -1
-        self._extra: dict[bytes, int] = {}  # names that only the upper has -> place in _order
-        self._order: list[bytes | None] = []  # their cookies; a removed name leaves None
+        self._extra = Arrivals()  # names that only the upper has
 
     def is_extra(self, name: bytes) -> bool:
         """Whether only the upper has the name, so that nothing shows when it is gone."""
@@ -99,39 +97,33 @@ class Directory(Node):
         """The upper has (node id or UNRESOLVED) or hides (WHITEOUT) a name."""
         assert self.names is not None
         self.names[name] = node
-        if not in_tree and name not in self._extra:
-            self._extra[name] = len(self._order)
-            self._order.append(name)
+        if not in_tree:
+            self._extra.add(name)
 
     def compare(self, in_tree: Container[bytes]) -> None:
         """The tree has changed underneath: `in_tree` are the names that it shows in this directory now."""
         assert self.names is not None
         for name, node in self.names.items():
-            place = self._extra.get(name)
-            if place is None:
-                self.set(name, node, name in in_tree)
-            elif name in in_tree:
+            if name in in_tree:
                 self.no_extra(name)
+            else:
+                self.set(name, node, in_tree=False)
 
     def drop(self, name: bytes) -> None:
         """The upper has nothing of that name any more."""
         assert self.names is not None
         self.names.pop(name, None)
-        self.no_extra(name)
+        if self._extra.discard(name):
+            names = dict(self.names)
+            self.names.clear()  # gives back the room that it once had
+            self.names.update(names)
 
     def no_extra(self, name: bytes) -> None:
         """The name is gone, or the tree has it now, whose cookie then counts."""
-        place = self._extra.pop(name, None)
-        if place is not None:
-            self._order[place] = None
-            if not self._extra:
-                self._order.clear()
+        self._extra.discard(name)
 
     def extras(self, cookie: int) -> Iterator[tuple[bytes, int]]:
-        """(name, cookie) of what only the upper has and is not hidden, after `cookie`."""
+        """(name, cookie) of what only the upper has and is not hidden, after `cookie`; all of it for 0."""
         assert self.names is not None
-        start = max(0, cookie - EXTRA_COOKIE)
-        for place in range(start, len(self._order)):
-            name = self._order[place]
-            if name is not None and self.names[name] != WHITEOUT:
-                yield name, EXTRA_COOKIE + place + 1
+        names = self.names
+        return ((name, own) for name, own in self._extra.after(cookie) if names[name] != WHITEOUT)

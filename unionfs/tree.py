@@ -20,8 +20,10 @@ FIRST_UPPER = 1 << 48
 """Node ids from here on are the union's own; a tree's stay below."""
 
 
-DOT = 1 << 62
-"""Cookies of "." and ".." (DOT + 1) where a listing is built; far from the tree's own and from `nodes.EXTRA_COOKIE`."""
+DOT = 160
+DOTDOT = 2 * DOT
+"""Cookies of "." and "..": where their records end in the ready-made listing of a compiled image. In every directory
+they and all other cookies are the same however it is listed, so it may change that in the middle of a listing."""
 
 
 class Entry(NamedTuple):
@@ -83,7 +85,8 @@ class Tree(Protocol):
     def entries(self, node: int, cookie: int = 0) -> Iterator[Entry]:
         """The names of directory `node` after `cookie`, without "." and "..", each keeping its cookie.
 
-        Does not count as lookups. Cookies are positive, ascending and below 2**48.
+        Does not count as lookups. Cookies are even, ascending, above DOTDOT, and below 2**31 while they can be, which
+        32-bit programs need. Any number may come as one (seekdir(3)); 0 lets a live directory be read anew.
         """
 
     def listing(self, node: int, cookie: int, size: int) -> bytes | memoryview | None:

@@ -11,7 +11,7 @@ from tests.support.content import RECENT, Lower
 from unionfs import syscalls
 from unionfs.fuse.wire import ENTRY_HEAD, Attr, Fattr
 from unionfs.open import open_union
-from unionfs.tree import DOT, ROOT
+from unionfs.tree import DOTDOT, ROOT
 from unionfs.union import Busy, Union
 from unionfs.union.writing import SetAttr
 
@@ -190,7 +190,7 @@ def state(lower: Lower, base: Path, form: str) -> State:
 
 
 def _collect(union: Union, directory: int, path: str, found: State) -> None:
-    for name, _ in list(union.entries(directory, DOT + 1)):
+    for name, _ in list(union.entries(directory, DOTDOT)):
         entry = union.lookup(directory, name)
         id, attr = int.from_bytes(entry[:8], "little"), Attr.unpack(entry, ENTRY_HEAD.size)
         where = f"{path}/{os.fsdecode(name)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from tests.support.mounted import Mounted
 from unionfs.live.directories import DirectoryStack
+from unionfs.nodes import UNRESOLVED, Directory
 from unionfs.open import open_union
 from unionfs.serve import ENGINES
 from unionfs.tree import Entry
@@ -77,6 +79,49 @@ def test_creating_and_renaming_while_reading(large: Large) -> None:
     assert stay <= set(seen)
     after = os.listdir(large.directory)
     assert len(set(after)) == len(after) == MANY + 500
+
+
+def test_renaming_each_name_when_it_is_read(large: Large) -> None:
+    """As xfstests' generic/736 does: the listing ends, and shows no more entries than there were names."""
+    many, away = 300, 0  # each name of the lower is copied up
+    for back in (True, False):
+        before, seen = set(os.listdir(large.directory)), []
+        with os.scandir(large.directory) as entries:
+            for entry in entries:
+                seen.append(entry.name)
+                assert len(seen) <= MANY
+                if len(seen) % (MANY // many):
+                    continue
+                away += 1
+                os.rename(entry.path, large.directory / f"moved{away}")
+                if back:
+                    os.rename(large.directory / f"moved{away}", entry.path)
+                if not len(seen) % (MANY // 3):  # somebody else begins anew meanwhile
+                    assert len(os.listdir(large.directory)) == MANY
+        assert sorted(seen) == sorted(before)
+        assert len(os.listdir(large.directory)) == MANY
+
+
+def test_files_that_came_and_went_leave_nothing() -> None:
+    """A mail queue: neither memory nor what a listing has to pass grows with the files that there once were."""
+    directory = Directory(2, 2, None, 0)
+    directory.names = {}
+    directory.set(b"stays", UNRESOLVED, in_tree=False)
+
+    def come_and_go(count: int, at_once: int) -> None:
+        for number in range(count + at_once):
+            if number < count:
+                directory.set(b"m%d" % number, number + 3, in_tree=False)
+            if number >= at_once:
+                directory.drop(b"m%d" % (number - at_once))
+
+    tracemalloc.start()
+    come_and_go(10_000, 100)
+    come_and_go(10_000, 10_000)
+    grown, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert grown < most / 10
+    assert [name for name, _ in directory.extras(0)] == [b"stays"]
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -16,7 +16,7 @@ from unionfs import whiteout
 from unionfs.fuse.wire import ENTRY_HEAD, Attr, Fattr
 from unionfs.image.tree import CompiledImage
 from unionfs.open import open_union
-from unionfs.tree import DOT, ROOT
+from unionfs.tree import DOTDOT, ROOT
 from unionfs.union import Union
 from unionfs.union.writing import SetAttr
 
@@ -62,7 +62,7 @@ def mounted(base: Path) -> Iterator[tuple[Union, CompiledImage]]:
 def shown(union: Union) -> dict[str, tuple[int, int, int]]:
     """Mode, device number and links of each name."""
     found = {}
-    for name, _ in union.entries(ROOT, DOT + 1):
+    for name, _ in union.entries(ROOT, DOTDOT):
         attr = Attr.unpack(union.lookup(ROOT, name), ENTRY_HEAD.size)
         found[os.fsdecode(name)] = attr.mode, attr.rdev, attr.nlink
     return found

@@ -20,7 +20,7 @@ from unionfs.live.layerdir import LayerDir, OpenDirectories
 from unionfs.live.merge import below
 from unionfs.live.names import Listed, Names
 from unionfs.live.nodes import LiveDirectory, LiveNodes
-from unionfs.tree import DOT, Entry
+from unionfs.tree import DOT, DOTDOT, Entry
 
 _DIRECTORY: Final = stat.S_IFDIR >> 12
 _UNKNOWN: Final = 0
@@ -151,15 +151,14 @@ class Listings:
     def reply(self, id: int, directory: LiveDirectory, cookie: int, size: int) -> bytes:
         """A READDIRPLUS reply of at most `size` bytes, from after `cookie` on; every entry counts as a lookup."""
         records: list[bytes] = []
-        if cookie in (0, DOT):
+        if cookie < DOTDOT:
             records.extend(self._dots(directory, cookie))
             size -= sum(map(len, records))
         statuses: dict[bytes, os.stat_result] = {}
-        if directory.listed is None or cookie in (0, DOT, DOT + 1):  # a seekdir(3) may come before any listing
+        if directory.listed is None or cookie <= DOTDOT:  # a seekdir(3) may come before any listing
             names = self.ahead.take(directory) or self.read(directory)
             self._list(directory, names)
             statuses = names.statuses
-        cookie = 0 if cookie >= DOT else cookie
         assert directory.listed is not None
         for name, type_, after in directory.listed.rows(cookie, size // LEAST_RECORD):
             size -= record_size(name)
@@ -220,7 +219,7 @@ class Listings:
         above = self._nodes.directory(directory.parent) if directory.parent else directory
         assert above is not None
         nothing = bytes(wire.ENTRY_SIZE)
-        dots = [nothing + wire.dirent(self._ino(above), DOT + 1, _DIRECTORY, b"..")]
+        dots = [nothing + wire.dirent(self._ino(above), DOTDOT, _DIRECTORY, b"..")]
         if not cookie:
             dots.insert(0, nothing + wire.dirent(self._ino(directory), DOT, _DIRECTORY, b"."))
         return dots

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from unionfs import copying, syscalls
 from unionfs.fuse import wire
 from unionfs.nodes import WHITEOUT, Directory
-from unionfs.tree import DOT, Run
+from unionfs.tree import DOT, DOTDOT, ROOT, Entry, Run
 from unionfs.union.core import NAME_MAX, Core, error
 
 
@@ -194,34 +194,40 @@ class Reading(Core):
         return node.ino if node is not None else self.tree_ino(id)
 
     def entries(self, id: int, cookie: int) -> Iterator[tuple[bytes, int]]:
-        """(name, cookie) of all that shows in a directory after `cookie`; "." and ".." first.
-
-        Names that the tree has keep the tree's cookie whoever answers for them, so promoting an entry while
-        a listing is under way neither repeats nor skips it. What only the upper has follows.
-        """
+        """(name, cookie) of all that shows in a directory after `cookie`; "." and ".." first."""
         if cookie == 0:
             yield b".", DOT
-        if cookie in (0, DOT):
-            yield b"..", DOT + 1
-        if cookie >= DOT:
-            cookie = 0
+        if cookie < DOTDOT and not cookie & 1:
+            yield b"..", DOTDOT
+        yield from self._names_after(id, cookie)
+
+    def _names_after(self, id: int, cookie: int) -> Iterator[tuple[bytes, int]]:
+        """What only the upper has (odd cookies) comes first, the newest before the others: see `Arrivals`.
+
+        What the tree has follows. It keeps the tree's cookie whoever answers for it, so promoting an entry while a
+        listing is under way neither repeats nor skips it.
+        """
         node = self.nodes.get(id)
         if node is None:
             yield from ((entry.name, entry.cookie) for entry in self.tree.entries(id, cookie))
             return
-        if not isinstance(node, Directory) or (node.removed and node.id != 1):
+        if not isinstance(node, Directory) or (node.removed and node.id != ROOT):
             return  # A removed directory has no entries, not even for who still has it open.
         names = self.names(node)
         if self.valid.finite and not cookie and node.lower_dir:
             node.compare({entry.name for entry in self.tree.entries(node.lower_dir)})
-        if node.lower_dir and cookie < 1 << 48:
-            for entry in self.tree.entries(node.lower_dir, cookie):
-                if names.get(entry.name) != WHITEOUT:
-                    yield entry.name, entry.cookie
-        yield from node.extras(cookie)
+        among_extras = bool(cookie & 1)
+        in_tree: Iterator[Entry] = iter(())
+        if node.lower_dir:  # asked before anything is listed: with 0 a live directory is read anew
+            in_tree = self.tree.entries(node.lower_dir, DOTDOT if among_extras else cookie)
+        if among_extras or cookie <= DOTDOT:
+            yield from node.extras(cookie if among_extras else 0)
+        for entry in in_tree:
+            if names.get(entry.name) != WHITEOUT:
+                yield entry.name, entry.cookie
 
     def is_empty(self, id: int) -> bool:
         """Whether a directory shows no entries."""
         if id not in self.nodes:
             return not self.tree.has_entries(id)
-        return next(self.entries(id, DOT + 1), None) is None
+        return next(self._names_after(id, 0), None) is None
