@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from launcher.container import state
 from launcher.container.state import Corrupt
+from launcher.sandbox import ports
 from launcher.sandbox.idmap import IdMap, Range
 from launcher.sandbox.spec import Spec, Volume
 
@@ -102,6 +103,7 @@ def spec(made: Config, directory: str, streams: tuple[int, int, int], size: byte
         ids=made.ids,
         capabilities=frozenset(made.capabilities),
         new_privileges=made.new_privileges,
+        low_ports=made.ids.way == "direct" and ports.NET_BIND_SERVICE in made.capabilities,
         nested=made.nested,
         engine=made.engine,
         read_only=made.read_only,

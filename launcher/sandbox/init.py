@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from importlib.machinery import BuiltinImporter, FrozenImporter
 
 import prctl
@@ -79,7 +81,7 @@ def _run(channel: Channel, server: Channel, spec: Spec) -> None:
     # What is open from now on is either a standard stream or ends with exec: no descriptor of the host is left to
     # be reached by name, not even one that the launcher's caller had left open (CVE-2024-21626).
     syscalls.close_on_exec_from(3)
-    environment = become(spec)
+    environment = become(spec, lambda: _have_binds_answered(channel) if spec.low_ports else None)
     channel.send("prepared", created=created)
     _die_with_launcher(channel)
     if spec.init:
@@ -146,7 +148,7 @@ def _own_streams(spec: Spec, uid: int) -> None:
             os.fchown(number, uid, -1)
 
 
-def become(spec: Spec) -> dict[str, str]:
+def become(spec: Spec, further_filters: Callable[[], None] = lambda: None) -> dict[str, str]:
     """Working directory, ids, capabilities, filters; the environment with HOME."""
     who = user.from_container(spec.user)
     command.enter_directory(spec.working_directory)
@@ -165,8 +167,20 @@ def become(spec: Spec) -> dict[str, str]:
         prctl.set_no_new_privs(1)
     capabilities.raise_held(capabilities.SYS_ADMIN)
     syscalls.install_seccomp(seccomp.program(spec.capabilities, pretend=spec.ids.single, nested=spec.nested))
+    further_filters()
     capabilities.limit_held(spec.capabilities if who.uid == 0 else frozenset())
     return {"HOME": who.home, **spec.environment}
+
+
+def _have_binds_answered(channel: Channel) -> None:
+    try:
+        listener = syscalls.install_seccomp_listener(seccomp.binds())
+    except OSError as error:
+        if error.errno != errno.EBUSY:  # inside another container of root that does it
+            raise
+        return
+    channel.send("binds", (listener,))
+    os.close(listener)
 
 
 def reset_signals() -> None:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 from launcher.errors import UfsError
-from launcher.sandbox import signals
+from launcher.sandbox import ports, signals
 from launcher.sandbox.protocol import Channel, Message, PeerGone
 
 
@@ -154,12 +154,24 @@ class Monitor:
                 self._hooks.executed()
         elif message.kind == "terminal":
             self._hooks.terminal(message.descriptors[0])
+        elif message.kind == "binds":
+            self._answer_binds(message.descriptors[0])
         elif message.kind == "prepared":
             self._hooks.prepared(list(message.fields["created"]))
         else:
             self._failure = self._failure or _error(message, "container's first process")
             if message.kind != "error":
                 self._init.kill()
+
+    def _answer_binds(self, listener: int) -> None:
+        binder = ports.Binder(listener)
+
+        def answer() -> None:
+            if not binder.answer():
+                self._loop.forget(listener)
+                os.close(listener)
+
+        self._loop.reads(listener, answer)
 
     def _on_server_packet(self) -> None:
         message = self._to_server.receive()

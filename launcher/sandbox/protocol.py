@@ -11,6 +11,7 @@
        |                       | <--- device + fd ----- |
        |                       | serves                 | pivots, mounts, prepares
        | <--- terminal + fd ---------------------------- |  (only with -t)
+       | <--- binds + fd -------------------------------- |  (only of root's containers)
        | <--- prepared {created} ----------------------- |
        | <--- end of file ------------------------------ | exec
        |                       |                        |

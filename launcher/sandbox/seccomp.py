@@ -20,7 +20,7 @@ import struct
 from launcher.sandbox import capabilities
 from launcher.sandbox.syscalls import machine
 
-_ERRNO, _ALLOW = 0x00050000, 0x7FFF0000
+_ERRNO, _USER_NOTIF, _ALLOW = 0x00050000, 0x7FC00000, 0x7FFF0000
 _EPERM, _ENOSYS = 1, 38
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _AND, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
 _NUMBER, _ARCH, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data; arguments are 8 bytes each
@@ -93,6 +93,7 @@ _PRETENDED: Numbers = {
 
 _CLONE, _CLONE3 = (56, 220), (435, 435)
 _IOCTL = (16, 29)
+_BIND = (49, 200)
 _MKNOD, _MKNODAT = (133, -1), (259, 33)
 
 
@@ -122,6 +123,14 @@ def program(kept: frozenset[int], *, pretend: bool, nested: bool = False) -> byt
         lines += _when(_IOCTL[column], 1, [_line(_EQUAL, request, 0, 1)], _ERRNO | _EPERM)
     lines.append(_line(_RETURN, _ALLOW))
     return b"".join(lines)
+
+
+def binds() -> bytes:
+    """The filter that has somebody else asked about each bind(2) (`launcher.sandbox.ports`)."""
+    name = machine()
+    column = list(_AUDIT_ARCH).index(name)
+    lines = _prologue(_AUDIT_ARCH[name], x32=name == "x86_64")
+    return b"".join([*lines, *_answer(_BIND[column], _USER_NOTIF), _line(_RETURN, _ALLOW)])
 
 
 def _line(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:

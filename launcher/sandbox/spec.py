@@ -30,6 +30,7 @@ class Spec(NamedTuple):
     ids: IdMap
     capabilities: frozenset[int]
     new_privileges: bool  # set-user-id programs and capabilities of files count
+    low_ports: bool  # this process binds them for the container
     nested: bool  # containers can be run inside
     engine: str
     read_only: bool

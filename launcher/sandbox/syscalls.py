@@ -59,6 +59,8 @@ CLOSE_RANGE_CLOEXEC = 4
 PR_SET_SECCOMP = 22
 PR_CAPBSET_DROP = 24
 SECCOMP_MODE_FILTER = 2
+SECCOMP_SET_MODE_FILTER = 1
+SECCOMP_FILTER_FLAG_NEW_LISTENER = 8
 
 # Calls added since Linux 5.2 have one number on every architecture; pivot_root is older than that.
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 428, 429, 430, 431, 432
@@ -66,6 +68,8 @@ _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 436, 437, 442
 _NS_GET_USERNS = 0xB701
 # IN_MODIFY, IN_MOVED_FROM, IN_MOVED_TO, IN_CREATE, IN_DELETE, IN_DELETE_SELF
 _IN_CHANGES = 0x02 | 0x40 | 0x80 | 0x100 | 0x200 | 0x400
+_PIDFD_GETFD = 438
+_SECCOMP = {"x86_64": 317, "aarch64": 277}
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 
 
@@ -231,3 +235,23 @@ def install_seccomp(program: bytes) -> None:
     zero = ctypes.c_ulong(0)
     mode = ctypes.c_ulong(SECCOMP_MODE_FILTER)
     _checked(prctl(PR_SET_SECCOMP, mode, ctypes.byref(filter_), zero, zero), "prctl", "PR_SET_SECCOMP")
+
+
+def install_seccomp_listener(program: bytes) -> int:
+    """seccomp(2) with SECCOMP_FILTER_FLAG_NEW_LISTENER: the descriptor on which the calls come that are to be answered.
+
+    EBUSY where a filter that this process has already is listened to.
+    """
+    filter_ = _SockFprog(len=len(program) // 8, filter=program)
+    flags = ctypes.c_uint(SECCOMP_FILTER_FLAG_NEW_LISTENER)
+    return _call("seccomp", "listener", _SECCOMP[machine()], SECCOMP_SET_MODE_FILTER, flags, ctypes.byref(filter_))
+
+
+def descriptor_of(process: int, number: int) -> int:
+    """pidfd_getfd(2): a copy of descriptor `number` of the process that a pidfd stands for. Close-on-exec."""
+    return _call("pidfd_getfd", number, _PIDFD_GETFD, process, number, ctypes.c_uint(0))
+
+
+def bind(socket: int, address: bytes) -> None:
+    """bind(2) to a struct sockaddr as it is."""
+    _checked(_libc.bind(ctypes.c_int(socket), address, ctypes.c_uint(len(address))), "bind")

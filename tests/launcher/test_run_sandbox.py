@@ -10,7 +10,7 @@ import pytest
 from launcher.sandbox import capabilities
 from tests.launcher.running import Runner
 from tests.support.installed import Installed
-from tests.support.users import PLAIN, ROOT
+from tests.support.users import PLAIN, ROOT, User
 
 CONTEXTS = ("user", "mnt", "pid", "ipc", "uts", "cgroup")
 
@@ -154,3 +154,35 @@ def test_ids(run: Runner) -> None:
 def test_parent_death_signal(run: Runner) -> None:
     """Shown by the kill tests too; here the command sees that it survives a change of user."""
     assert run.out("-u", "somebody", "IMAGE", "sh", "-c", "id -un") == "somebody\n"
+
+
+BIND = """
+import os, socket, sys
+def bound(address, family=socket.AF_INET, kind=socket.SOCK_STREAM):
+    with socket.socket(family, kind) as made:
+        try:
+            made.bind(address)
+            return made.getsockname()[:2] == address[:2] or "other"
+        except OSError as error:
+            return error.errno
+low, any_port = ("127.0.7.81", 81), ("127.0.7.81", 0)
+print(bound(low), bound(("::1", 81), socket.AF_INET6), bound(low, kind=socket.SOCK_DGRAM), bound(any_port))
+if bound(low) == 13:
+    sys.exit()
+with socket.socket() as first:
+    first.bind(low)
+    first.listen()
+    print(bound(low), bound(("192.0.2.1", 81)), bound("/tmp/s", socket.AF_UNIX))
+os.setuid(1000)
+print(bound(low))
+"""
+
+
+@pytest.mark.real_root
+def test_low_ports_are_roots(root_user: User) -> None:
+    """As outside, by whoever holds the capability inside; whatever else is bound is the kernel's business."""
+    python = ["host", "/usr/bin/python3", "-c", BIND]
+    done = root_user.run(["ufs-run", "--rm", *python], check=True)
+    assert done.stdout.splitlines() == ["True True True other", "98 99 True", "13"]
+    denied = root_user.run(["ufs-run", "--rm", "--cap-drop", "NET_BIND_SERVICE", *python])
+    assert denied.stdout.startswith("13 13 13 ")
