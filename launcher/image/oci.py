@@ -28,6 +28,8 @@ INDEX_TYPES = frozenset({INDEX, "application/vnd.docker.distribution.manifest.li
 MANIFEST_TYPES = frozenset({MANIFEST, "application/vnd.docker.distribution.manifest.v2+json"})
 CONFIG_TYPES = frozenset({CONFIG, "application/vnd.docker.container.image.v1+json"})
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
 _UNSAID = frozenset({"", "application/json", "application/octet-stream", "text/plain"})
 """What old registries and simple writers state where they state anything: the content says what it is."""
 
@@ -239,13 +241,15 @@ def check_digest(digest: str, what: str) -> str:
 
 
 def load(data: bytes, what: str) -> Any:
-    """Parse one JSON document."""
+    """Parse one JSON document. What is no character in it becomes U+FFFD, as in Go's encoding/json."""
     if len(data) > MAX_DOCUMENT:
         raise BadDocument(f"{what} has {len(data)} bytes, the limit is {MAX_DOCUMENT}")
     try:
+        value = json.loads(data.decode("utf-8-sig", "replace"))
         # Lone surrogates would pass as text and fail when something encodes them: escape and see.
-        value = json.loads(data)
-        json.dumps(value, ensure_ascii=False).encode()
+        text = json.dumps(value, ensure_ascii=False)
+        if not text.isascii() and _SURROGATE.search(text):
+            value = json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise BadDocument(f"{what} is not valid JSON ({reason}); the image is damaged") from None

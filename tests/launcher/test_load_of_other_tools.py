@@ -189,6 +189,8 @@ CONFIGS: dict[str, tuple[dict[str, Any], Callable[[ImageConfig], object], object
     "lists for maps": ({"Volumes": ["/a"], "ExposedPorts": []}, lambda c: (c.volumes, c.exposed_ports), (["/a"], [])),
     "empty maps": ({"ExposedPorts": {}, "Volumes": {}}, lambda c: (c.exposed_ports, c.volumes), ([], [])),
     "keys in another case": ({"cmd": ["a"], "workingdir": "/x"}, lambda c: (c.cmd, c.working_dir), (["a"], "/x")),
+    "half a character": ({"Labels": {"a": "x\ud800y"}, "User": "\udfff"}, lambda c: (c.labels, c.user),
+                         ({"a": "x\ufffdy"}, "\ufffd")),
     "an empty string in Env": ({"Env": ["", "A=b"]}, lambda c: c.env, ["", "A=b"]),
 }  # fmt: skip
 
@@ -212,6 +214,13 @@ def test_null_at_the_top_of_a_config(store: Store, tmp_path: Path, fields: list[
     loaded(store, tmp_path / "image.tar", archives.layout(files, [archives.named(entry, "box:1")]))
     with closing(resolve("box:1", store).open_tree()) as tree:
         assert content(tree, "etc/shared") == b"second"
+
+
+def test_bytes_that_are_no_text_in_a_config(store: Store, tmp_path: Path) -> None:
+    config = archives.config([FIRST], config={"Labels": {"a": "x@y"}}).replace(b"@", b"\xff")
+    entry = {"Config": "config.json", "RepoTags": None, "Layers": ["1.tar"]}
+    files = {"config.json": b"\xef\xbb\xbf" + config, "1.tar": FIRST, "manifest.json": archives.dumps([entry])}
+    assert loaded(store, tmp_path / "image.tar", files)[0].config.labels == {"a": "x\ufffdy"}
 
 
 def changed(change: Callable[[dict[str, Any]], object]) -> Files:
