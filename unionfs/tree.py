@@ -6,6 +6,8 @@ A tree answers by *node id*. The root is node id 1. Two trees exist: `unionfs.im
 
 Attributes travel as the 88 bytes of the kernel's ``struct fuse_attr`` (include/uapi/linux/fuse.h), because
 that is what a compiled image stores and the kernel wants; `unionfs.fuse.wire.Attr` names the fields.
+
+Names are in their form on disk (`unionfs.whiteout.stored`), but for those in a ready-made listing.
 """
 
 from __future__ import annotations

@@ -9,7 +9,11 @@ The one resolver of that question for both sides of a union: `unionfs.live.direc
 - opaque: ``.wh..wh..opq`` in the directory; ``overlay.opaque=y`` or ``user.fuseoverlayfs.opaque=y`` on it;
 - redirect: ``overlay.redirect`` (fs/overlayfs/namei.c, ovl_check_redirect).
 
-Names that start with ``.wh.`` are never shown. ``overlay.*`` stands for ``trusted.overlay.*`` and
+Names on disk that start with ``.wh.`` are never shown. A program may make one all the same, so such a name has another
+form on disk: ``.ufs.wh.x`` is shown as ``.wh.x``, and one more ``.ufs`` stands for itself (`stored`, `shown`). All of
+this package, trees included, takes names in their form on disk; only who talks to the kernel, or prints, turns them.
+
+``overlay.*`` stands for ``trusted.overlay.*`` and
 ``user.overlay.*`` alike. Directories are addressed by descriptors, which may be O_PATH: xattrs go through
 /proc/self/fd, because the f*xattr calls refuse O_PATH.
 """
@@ -41,6 +45,28 @@ DT_UNKNOWN: Final = 0
 DT_DIR: Final = stat.S_IFDIR >> 12
 DT_REG: Final = stat.S_IFREG >> 12
 DT_LNK: Final = stat.S_IFLNK >> 12
+
+
+_ESCAPE: Final = b".ufs"
+_ESCAPABLE: Final = (PREFIX, _ESCAPE + b".")
+
+
+def stored(name: bytes) -> bytes:
+    """The form on disk of a name that shows. It may be 4 bytes longer: then 251 is the most that a name may have."""
+    return _ESCAPE + name if name.startswith(_ESCAPABLE) and _is_escapable(name) else name
+
+
+def shown(name: bytes) -> bytes:
+    """The name that shows for one on disk, which is no whiteout."""
+    if not name.startswith(_ESCAPE) or not _is_escapable(name):
+        return name
+    return name[len(_ESCAPE) :]
+
+
+def _is_escapable(name: bytes) -> bool:
+    while name.startswith(_ESCAPE):
+        name = name[len(_ESCAPE) :]
+    return name.startswith(PREFIX)
 
 
 class Whiteout:

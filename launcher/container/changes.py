@@ -106,7 +106,7 @@ def _compare(level: _Level, tree: Tree) -> Iterator[Change | _Level]:
         for name in sorted(lower.keys() - gone - listing.names.keys()):
             yield from _added(level, name, lower[name], tree)
     for name in sorted(gone | listing.names.keys()):
-        path = level.path + b"/" + name
+        path = level.path + b"/" + whiteout.shown(name)
         known = name in lower and not level.moved
         if name in gone:
             if known:
@@ -120,7 +120,7 @@ def _compare(level: _Level, tree: Tree) -> Iterator[Change | _Level]:
 
 
 def _enter(level: _Level, path: bytes, known: bool, covers: int, hidden: bool, tree: Tree) -> _Level:
-    descriptor = os.open(path.rpartition(b"/")[2], _DIRECTORY, dir_fd=level.descriptor)
+    descriptor = os.open(whiteout.stored(path.rpartition(b"/")[2]), _DIRECTORY, dir_fd=level.descriptor)
     redirect = whiteout.marks(descriptor).redirect
     if redirect is not None:
         return _Level(path, known, descriptor, _origin(redirect, level.node, tree), False, True, level.owners)
@@ -147,10 +147,12 @@ def _origin(redirect: bytes, sibling_of: int, tree: Tree) -> int:
 
 def _added(level: _Level, name: bytes, type_: int, tree: Tree) -> Iterator[Change]:
     """Everything of the tree that came along with a renamed directory."""
-    waiting = [(level.path + b"/" + name, level.node, name, type_)]
+    waiting = [(level.path + b"/" + whiteout.shown(name), level.node, name, type_)]
     while waiting:
         path, parent, name, type_ = waiting.pop()
         yield Change(ADDED, path)
         if type_ == whiteout.DT_DIR:
             node = tree.lookup(parent, name)
-            waiting += [(path + b"/" + entry.name, node, entry.name, entry.type) for entry in tree.entries(node)]
+            waiting += [
+                (path + b"/" + whiteout.shown(entry.name), node, entry.name, entry.type) for entry in tree.entries(node)
+            ]

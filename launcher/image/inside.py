@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from launcher.errors import UfsError
+from unionfs import whiteout
 from unionfs.fuse.wire import Attr
 from unionfs.tree import ROOT, Tree
 
@@ -41,7 +42,7 @@ class Inside:
         """What is in a directory, sorted by name."""
         prefix = directory.path.rstrip(b"/")
         found = [
-            Found(prefix + b"/" + entry.name, node, self._attr(node))
+            Found(prefix + b"/" + whiteout.shown(entry.name), node, self._attr(node))
             for entry in self._tree.entries(directory.node)
             if (node := self._tree.lookup(directory.node, entry.name))
         ]
@@ -107,7 +108,7 @@ class Inside:
 
     def _step(self, directory: int, name: bytes, path: bytes) -> int:
         try:
-            node = self._tree.lookup(directory, name)
+            node = self._tree.lookup(directory, whiteout.stored(name))
         except OSError as error:
             raise self._error(error.errno or errno.EIO, path) from None
         if not node:

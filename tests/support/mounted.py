@@ -39,7 +39,7 @@ class Mounted:
         disk = disk or base
         self.target, self.upper, self.work = base / "merged", disk / "upper", disk / "work"
         self._log = base / "server.log"
-        self._open_tree = open_tree
+        self.open_tree = open_tree
         self._engine = engine
         self._overrides = overrides
         self._server = 0
@@ -71,7 +71,7 @@ class Mounted:
             os.setsid()
             logging.basicConfig(filename=self._log, force=True)  # the collector of the tests would keep it to itself
             upper, work = os.fsencode(self.upper), os.fsencode(self.work)
-            union = open_union(self._open_tree(), upper, work, overrides=self._overrides)
+            union = open_union(self.open_tree(), upper, work, overrides=self._overrides)
             if os.geteuid() == 0:
                 fd = mount.open_device()
                 mount.mount(fd, str(self.target))

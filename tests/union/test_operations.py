@@ -9,7 +9,7 @@ import mmap
 import os
 import socket
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -503,20 +503,6 @@ def test_deep_paths(system: System) -> None:
 # What only a union has to refuse.
 
 mounts = pytest.mark.parametrize("system", SYSTEMS[1:], indirect=True)
-
-
-def _made(path: Path) -> None:
-    path.parent.joinpath("void").rename(path)
-
-
-@mounts
-@pytest.mark.parametrize("make", [Path.touch, Path.mkdir, os.mkfifo, lambda path: path.symlink_to("x"), _made])
-@pytest.mark.parametrize("name", [".wh.a", ".wh..wh..opq"])
-def test_marks_are_not_made_through_a_mount(system: System, make: Callable[[Path], None], name: str) -> None:
-    """They would hide files from the next mount on."""
-    with raises(errno.EINVAL):
-        make(system.root / name)
-    assert not os.path.lexists(system.root / name)
 
 
 @mounts

@@ -20,9 +20,11 @@ import pyfuse3
 import trio
 from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, FileNameT, InodeT, RequestContext
 
+from unionfs import whiteout
 from unionfs.fuse import wire
 from unionfs.fuse.wire import Fattr
 from unionfs.union import Busy, Job, Later, SetAttr, Union
+from unionfs.whiteout import stored
 
 _T = TypeVar("_T")
 _Method = TypeVar("_Method", bound=Callable[..., Awaitable[Any]])
@@ -121,7 +123,7 @@ class Operations(pyfuse3.Operations):
 
     @_errno
     async def lookup(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> EntryAttributes:
-        return _entry(self._now(self._union.lookup, parent_inode, name), self._timeout)
+        return _entry(self._now(self._union.lookup, parent_inode, stored(name)), self._timeout)
 
     async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
         for node, count in inode_list:
@@ -160,31 +162,35 @@ class Operations(pyfuse3.Operations):
         self, parent_inode: InodeT, name: FileNameT, mode: int, rdev: int, ctx: RequestContext
     ) -> EntryAttributes:
         device = wire.encode_rdev(os.major(rdev), os.minor(rdev))
-        return _entry(self._now(self._union.mknod, parent_inode, name, mode, device, ctx.uid, ctx.gid), self._timeout)
+        return _entry(
+            self._now(self._union.mknod, parent_inode, stored(name), mode, device, ctx.uid, ctx.gid), self._timeout
+        )
 
     @_errno
     async def mkdir(self, parent_inode: InodeT, name: FileNameT, mode: int, ctx: RequestContext) -> EntryAttributes:
-        return _entry(self._now(self._union.mkdir, parent_inode, name, mode, ctx.uid, ctx.gid), self._timeout)
+        return _entry(self._now(self._union.mkdir, parent_inode, stored(name), mode, ctx.uid, ctx.gid), self._timeout)
 
     @_errno
     async def symlink(
         self, parent_inode: InodeT, name: FileNameT, target: FileNameT, ctx: RequestContext
     ) -> EntryAttributes:
-        return _entry(self._now(self._union.symlink, parent_inode, name, target, ctx.uid, ctx.gid), self._timeout)
+        return _entry(
+            self._now(self._union.symlink, parent_inode, stored(name), target, ctx.uid, ctx.gid), self._timeout
+        )
 
     @_errno
     async def link(
         self, inode: InodeT, new_parent_inode: InodeT, new_name: FileNameT, ctx: RequestContext
     ) -> EntryAttributes:
-        return _entry(await self._do(self._union.link, inode, new_parent_inode, new_name), self._timeout)
+        return _entry(await self._do(self._union.link, inode, new_parent_inode, stored(new_name)), self._timeout)
 
     @_errno
     async def unlink(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
-        await self._do(self._union.unlink, parent_inode, name)
+        await self._do(self._union.unlink, parent_inode, stored(name))
 
     @_errno
     async def rmdir(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
-        await self._do(self._union.rmdir, parent_inode, name)
+        await self._do(self._union.rmdir, parent_inode, stored(name))
 
     @_errno
     async def rename(
@@ -197,7 +203,14 @@ class Operations(pyfuse3.Operations):
         ctx: RequestContext,
     ) -> None:
         await self._do(
-            self._union.rename, parent_inode_old, name_old, parent_inode_new, name_new, flags, ctx.uid, ctx.gid
+            self._union.rename,
+            parent_inode_old,
+            stored(name_old),
+            parent_inode_new,
+            stored(name_new),
+            flags,
+            ctx.uid,
+            ctx.gid,
         )
 
     # Directories.
@@ -212,7 +225,7 @@ class Operations(pyfuse3.Operations):
             if name in (b".", b".."):
                 continue
             shown = self._listed(fh, name)
-            if shown.st_ino and not pyfuse3.readdir_reply(token, FileNameT(name), shown, after):
+            if shown.st_ino and not pyfuse3.readdir_reply(token, FileNameT(whiteout.shown(name)), shown, after):
                 await self.forget([(shown.st_ino, 1)])
                 return
 
@@ -245,7 +258,9 @@ class Operations(pyfuse3.Operations):
     async def create(
         self, parent_inode: InodeT, name: FileNameT, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
-        attributes = _entry(self._now(self._union.mknod, parent_inode, name, mode, 0, ctx.uid, ctx.gid), self._timeout)
+        attributes = _entry(
+            self._now(self._union.mknod, parent_inode, stored(name), mode, 0, ctx.uid, ctx.gid), self._timeout
+        )
         return _handle(attributes.st_ino), attributes
 
     @_errno

@@ -23,6 +23,7 @@ from unionfs.fuse.wire import Init, Op
 from unionfs.tree import Run
 from unionfs.union import Later, SetAttr, Union
 from unionfs.union.attributes import ANY_GROUP
+from unionfs.whiteout import stored
 
 if TYPE_CHECKING:
     from struct import Struct
@@ -319,10 +320,10 @@ def _name(body: memoryview) -> bytes:
 
 
 def _checked(name: bytes) -> bytes:
-    """Such a name never leads out of its directory."""
+    """A name that never leads out of its directory, as it is on disk."""
     if b"/" in name or name in (b"", b".", b".."):
         raise malformed()
-    return name
+    return stored(name)
 
 
 def _strings(body: memoryview, count: int) -> list[bytes]:

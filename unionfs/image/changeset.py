@@ -15,6 +15,7 @@ from unionfs.image.layer import LayerReader, Member
 from unionfs.image.walk import Path, Walk, WalkError, split
 from unionfs.whiteout import OPAQUE_NAME as OPAQUE
 from unionfs.whiteout import PREFIX as WHITEOUT
+from unionfs.whiteout import shown
 
 AUFS = b".wh..wh."  # names that AUFS keeps for itself; other than the opaque mark they say nothing in a layer
 
@@ -54,7 +55,7 @@ class Changeset:
             elif any(part.startswith(WHITEOUT) for part in path):
                 self._mark(path)
             else:
-                name = path.pop()
+                *path, name = map(shown, path)
                 self._put(self._directory(path), name, member)
             return
         if self._parent is None or self._parent[0] != head:
@@ -89,6 +90,7 @@ class Changeset:
         path = _components(member.link)
         if not old and path == _components(member.name):
             return 0
+        path = list(map(shown, path))
         inode = self._root
         if path:
             name = path.pop()
@@ -118,10 +120,10 @@ class Changeset:
         mark = path.pop()
         if any(part.startswith(WHITEOUT) for part in path):
             raise WalkError("a member below a whiteout")
-        name = mark[len(WHITEOUT) :]
+        name = shown(mark[len(WHITEOUT) :])
         if name in _UNUSUAL:
             raise WalkError("a whiteout of no name")
-        directory = self._walk(path).inode
+        directory = self._walk(list(map(shown, path))).inode
         self._parent = None
         if mark == OPAQUE:
             self._clear(directory)

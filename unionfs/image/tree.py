@@ -11,6 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from unionfs import whiteout
 from unionfs.fuse import wire
 from unionfs.image.format import (
     ATTR_SIZE,
@@ -132,7 +133,7 @@ class CompiledImage:
             size = words[(at + NAME_LENGTH) >> 2]
             name = view[at + NAME : at + NAME + size]
             following = words[slot] + NAME + size + -size % 8
-            yield Entry(name, words[at >> 2], words[(at + TYPE) >> 2], following)
+            yield Entry(whiteout.stored(name), words[at >> 2], words[(at + TYPE) >> 2], following)
 
     def ahead(self) -> bool:
         return False  # everything is ready
@@ -264,7 +265,8 @@ class CompiledImage:
         return ROW_TAIL.unpack_from(self._map, at + ATTR_SIZE)[:3]
 
     def _record(self, parent: int, name: bytes) -> int:
-        """Where the record of a name is in the file, or 0: a binary search in the name table."""
+        """Where the record of a name is in the file, or 0: a binary search in the name table of names as they show."""
+        name = whiteout.shown(name)
         listing, length, count = self._directory(parent)
         view, words = self._map, self._words
         low = (listing + length) >> 2
@@ -284,7 +286,7 @@ class CompiledImage:
 
     def _name(self, parent: int, record: int) -> tuple[int, bytes]:
         at = self._directory(parent)[0] + record
-        return parent, self._map[at + NAME : at + NAME + self._words[(at + NAME_LENGTH) >> 2]]
+        return parent, whiteout.stored(self._map[at + NAME : at + NAME + self._words[(at + NAME_LENGTH) >> 2]])
 
     def _extent(self, place: Place, number: int) -> tuple[int, int, int]:
         return EXTENT.unpack_from(self._map, place.data + number * EXTENT.size)

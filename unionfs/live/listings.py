@@ -185,7 +185,7 @@ class Listings:
         except FileNotFoundError:  # removed on the host since it was listed
             return b""
         except OSError:
-            return wire.unknown_direntplus(after, name)
+            return wire.unknown_direntplus(after, whiteout.shown(name))
         if self._hide and (status.st_dev, status.st_ino) in self._hide:
             return b""
         place = directory.below.get(name) or directory.layers[0]
@@ -195,14 +195,15 @@ class Listings:
                 self._pool.drop(layer)
         else:
             child = self._nodes.seen_file(self._numbers.identity(status), id, place, name)
-        return self._packer.record(child, status, after, name)
+        return self._packer.record(child, status, after, whiteout.shown(name))
 
     def _by_lookup(self, id: int, name: bytes, after: int) -> bytes:
         entry = self._entry(id, name)
         if entry is None:
             return b""
         ino = int.from_bytes(entry[wire.ENTRY_INO], "little")
-        return entry + wire.dirent(ino, after, int.from_bytes(entry[wire.ENTRY_MODE], "little") >> 12, name)
+        type_ = int.from_bytes(entry[wire.ENTRY_MODE], "little") >> 12
+        return entry + wire.dirent(ino, after, type_, whiteout.shown(name))
 
     def status(self, directory: LiveDirectory, name: bytes, type_: int) -> os.stat_result | None:
         """The status of a listed name that is all there is to it; None where it takes a lookup to know."""

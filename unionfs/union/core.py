@@ -40,11 +40,9 @@ def error(code: int, name: bytes | None = None) -> OSError:
 
 
 def check_new_name(name: bytes) -> None:
-    """Refuse a name that cannot be made: too long (ENAMETOOLONG), or one that means a mark on disk (EINVAL)."""
+    """Refuse a name that cannot be made: one that is too long on disk (ENAMETOOLONG)."""
     if len(name) > NAME_MAX:
         raise error(errno.ENAMETOOLONG, name)
-    if name.startswith(whiteout.PREFIX):
-        raise error(errno.EINVAL, name)
 
 
 class Core:

@@ -8,7 +8,7 @@ import os
 import stat
 from collections.abc import Iterator
 
-from unionfs import copying, syscalls
+from unionfs import copying, syscalls, whiteout
 from unionfs.fuse import wire
 from unionfs.nodes import WHITEOUT, Directory
 from unionfs.tree import DOT, DOTDOT, ROOT, Entry, Run
@@ -176,12 +176,12 @@ class Reading(Core):
         try:
             entry = self.lookup(id, name)
         except OSError:
-            return wire.unknown_direntplus(after, name)
+            return wire.unknown_direntplus(after, whiteout.shown(name))
         if entry[:8] == bytes(8):
             return b""
         ino = int.from_bytes(entry[wire.ENTRY_INO], "little")
         type_ = int.from_bytes(entry[wire.ENTRY_MODE], "little") >> 12
-        return wire.direntplus(bytes(entry), ino, after, type_, name)
+        return wire.direntplus(bytes(entry), ino, after, type_, whiteout.shown(name))
 
     def _dot_ino(self, id: int, name: bytes) -> int:
         node = self.nodes.get(id)
