@@ -33,6 +33,17 @@ def copy_file(source: int, target: int, size: int) -> None:
     os.ftruncate(target, size)
 
 
+def copy_until_end(source: int, target: int, most: int) -> bool:
+    """Copy a file whose size is not known before its end; False where that did not come in so many bytes."""
+    offset = 0
+    while offset <= most:
+        copied = _copy_through_memory(source, offset, target, offset, 1 << 20)
+        if not copied:
+            return True
+        offset += copied
+    return False
+
+
 def _seek(fd: int, offset: int, whence: int, size: int) -> int:
     try:
         return min(os.lseek(fd, offset, whence), size)

@@ -28,6 +28,10 @@ DOTDOT = 2 * DOT
 they and all other cookies are the same however it is listed, so it may change that in the middle of a listing."""
 
 
+BOUNDLESS = 1 << 40
+"""Bytes: the size of a `Tree.boundless` file where something reads it, more than any has."""
+
+
 class Entry(NamedTuple):
     """One name in a directory of a tree. `cookie` is what READDIR passes to go on *after* this entry."""
 
@@ -97,6 +101,16 @@ class Tree(Protocol):
 
     def ahead(self) -> bool:
         """Do a little of what the next requests probably need, while there is none; False where that is nothing."""
+
+    def boundless(self, node: int) -> bool:
+        """Whether st_size of a file says nothing of how much can be read (proc, sysfs)."""
+
+    @property
+    def holds_mounts(self) -> bool:
+        """Whether anything is open that keeps the host from unmounting what it has mounted below a layer."""
+
+    def give_up_mounts(self) -> None:
+        """Close that; for when there was no request for a while."""
 
     def has_entries(self, node: int) -> bool:
         """Whether directory `node` has any name in it."""

@@ -49,7 +49,7 @@ class Direct:
         self._splicer = Splicer(fd)
         self._remedy = union.remedy
         self._messages = Messages(union, writeback, ready, self._splicer.takes)
-        self._intake = Intake(fd, BUFFER, union.tree.ahead)
+        self._intake = Intake(fd, BUFFER, union.tree)
         union.outdate = self._outdate
         self._pool: Workers | None = None
         self._wake = -1

@@ -5,24 +5,31 @@ from __future__ import annotations
 import errno
 import os
 import select
-from collections.abc import Callable
+from typing import Final
 
 from unionfs import syscalls
 from unionfs.fuse.latency import LINGER_MS, CpuLatency
 from unionfs.fuse.waiting import Patience
+from unionfs.tree import Tree
 
 _NOTHING = memoryview(b"")
+
+
+IDLE_MS: Final = 100
+"""Without a request for so long: nobody is walking through what is mounted below a layer."""
 
 
 class Intake:
     """The messages of one device, one at a time, each up to `size` bytes and good until the next.
 
-    `ahead` is called where the device has nothing yet, to do a little of what is probably wanted next.
+    Where the device has nothing yet, `Tree.ahead` may do a little of what is probably wanted next; where nothing comes
+    for a while, what the host may want to unmount is given up.
     """
 
-    def __init__(self, fd: int, size: int, ahead: Callable[[], object]) -> None:
+    def __init__(self, fd: int, size: int, tree: Tree) -> None:
         self._fd = fd
-        self._ahead = ahead
+        self._tree = tree
+        self._ahead = tree.ahead
         buffer = bytearray(size)
         self._view = memoryview(buffer)
         self._ask = syscalls.reader(fd, buffer)
@@ -45,7 +52,7 @@ class Intake:
         `others`: something else than a message may come, by the eventfd.
         """
         times = self._patience.times()
-        if not times and not others:
+        if not times and not others and not self._tree.holds_mounts:
             if self._latency.kept:
                 self._latency.release()
             self._block(True)
@@ -85,6 +92,8 @@ class Intake:
 
     def _sleep(self) -> None:
         """Until there is a message or the eventfd counts."""
+        if self._tree.holds_mounts and not self._poll.poll(IDLE_MS):
+            self._tree.give_up_mounts()
         ready = self._poll.poll(LINGER_MS) if self._latency.kept else self._poll.poll()
         if self._latency.kept and not ready:
             self._latency.release()

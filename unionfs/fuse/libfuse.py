@@ -22,6 +22,7 @@ from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, FileNameT, InodeT, R
 
 from unionfs import whiteout
 from unionfs.fuse import wire
+from unionfs.fuse.intake import IDLE_MS
 from unionfs.fuse.wire import Fattr
 from unionfs.union import Busy, Job, Later, SetAttr, Union
 from unionfs.whiteout import stored
@@ -66,6 +67,8 @@ def _errno(method: _Method) -> _Method:
         except Exception as error:  # whatever it is, the mount has to live on
             logging.getLogger(__name__).exception("in %s%r", method.__name__, args[1:3])
             raise pyfuse3.FUSEError(errno.EIO) from error
+        finally:
+            args[0].served()
 
     return cast(_Method, call)
 
@@ -83,11 +86,29 @@ class Operations(pyfuse3.Operations):
         self.enable_writeback_cache = not union.valid.finite
         self._ready = ready
         self._finished: dict[Job, trio.Event] = {}
+        self._idling = False
+        self._served = 0
+        self._boundless: set[InodeT] = set()  # also after they were copied up
         union.outdate = _outdate
 
     def init(self) -> None:
         if self._ready is not None:
             self._ready()
+
+    def served(self) -> None:
+        """A request was answered: what it opened of the host's mounts is given up when no other comes for a while."""
+        self._served += 1
+        if not self._idling and self._union.tree.holds_mounts:
+            self._idling = True
+            trio.lowlevel.spawn_system_task(self._idle)
+
+    async def _idle(self) -> None:
+        seen = -1
+        while seen != self._served:
+            seen = self._served
+            await trio.sleep(IDLE_MS / 1000)
+        self._union.tree.give_up_mounts()
+        self._idling = False
 
     async def _do(self, call: Callable[..., _T], *args: object) -> _T:
         """A call of the union, made again after the promotion that it has to wait for."""
@@ -123,7 +144,13 @@ class Operations(pyfuse3.Operations):
 
     @_errno
     async def lookup(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> EntryAttributes:
-        return _entry(self._now(self._union.lookup, parent_inode, stored(name)), self._timeout)
+        return self._found(parent_inode, stored(name))
+
+    def _found(self, parent: int, name: bytes) -> EntryAttributes:
+        entry = _entry(self._now(self._union.lookup, parent, name), self._timeout)
+        if entry.st_ino and self._union.boundless(entry.st_ino):
+            self._boundless.add(entry.st_ino)
+        return entry
 
     async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
         for node, count in inode_list:
@@ -231,7 +258,7 @@ class Operations(pyfuse3.Operations):
 
     def _listed(self, directory: int, name: bytes) -> EntryAttributes:
         try:
-            return _entry(self._now(self._union.lookup, directory, name), self._timeout)
+            return self._found(directory, name)
         except OSError:  # a LOOKUP will say why to who asks for it
             shown = EntryAttributes()
             shown.st_ino, shown.st_mode = _UNSEEN, 0
@@ -252,6 +279,8 @@ class Operations(pyfuse3.Operations):
             kill = Fattr.KILL_SUIDGID if ctx.uid else 0
             await self._do(self._union.setattr, inode, SetAttr(Fattr.SIZE | kill, group=ctx.gid))
             _outdate(inode)  # the answer has no attributes, and the kernel asks for the size alone
+        if inode in self._boundless:  # the kernel reads on, whatever size it has seen first
+            return FileInfo(fh=FileHandleT(inode), direct_io=True)
         return _handle(inode)
 
     @_errno

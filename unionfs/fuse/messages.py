@@ -127,6 +127,9 @@ class Messages:
             self._union.forget(id, count)
 
     def _getattr(self, node: int, body: memoryview, uid: int, gid: int) -> bytes:
+        if self._union.boundless(node):
+            reading = bool(body and body[0] & wire.GETATTR_FH)
+            return self._union.valid.attr_head_once + self._union.boundless_attr(node, reading)
         return self._attr_head + self._union.getattr(node)
 
     def _setattr(self, node: int, body: memoryview, uid: int, gid: int) -> bytes:
@@ -192,7 +195,9 @@ class Messages:
         return self._data[:length]
 
     def _write(self, node: int, body: memoryview, uid: int, gid: int) -> bytes:
-        _, offset, size, flags, _, _, _ = wire.WRITE_IN.unpack_from(body)
+        _, offset, size, flags, _, file_flags, _ = wire.WRITE_IN.unpack_from(body)
+        if file_flags & os.O_APPEND and self._union.boundless(node):
+            offset = self._union.end(node)  # of which the kernel does not know where it is
         data = body[wire.WRITE_IN.size : wire.WRITE_IN.size + size]
         if len(data) != size:
             raise malformed()

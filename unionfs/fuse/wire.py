@@ -188,6 +188,9 @@ class Fattr:
     KILL_SUIDGID = 1 << 11
 
 
+GETATTR_FH = 1
+"""Of GETATTR: a file is being read or written, and not stat(2) is asking."""
+
 NOTIFY_INVAL_INODE = 2
 """In the place of the error, with `unique` 0: FUSE_NOTIFY_INVAL_INODE. Attributes alone where the offset is negative
 (fuse_reverse_inval_inode() of fs/fuse/inode.c), which takes no lock that a request could hold."""
@@ -223,7 +226,7 @@ def entry(node: int, attr: bytes | memoryview, valid: int = FOREVER) -> bytes:
 class Validity:
     """How long the kernel may believe what it was told: `seconds`, a float; made into bytes once."""
 
-    __slots__ = ("_times", "attr_head", "entry_times", "finite", "seconds")
+    __slots__ = ("_once", "_times", "attr_head", "attr_head_once", "entry_times", "finite", "seconds")
 
     def __init__(self, seconds: float) -> None:
         whole = int(seconds)
@@ -236,10 +239,17 @@ class Validity:
         self.entry_times = whole, whole, nsec, nsec
         """The fields of ENTRY_HEAD after `generation`."""
         self._times = struct.pack("<QQII", *self.entry_times)
+        self._once = struct.pack("<QQII", whole, 0, nsec, 0)
+        self.attr_head_once = ATTR_HEAD.pack(0, 0, 0)
+        """The same for attributes that the kernel shall ask for each time."""
 
     def entry(self, node: int, attr: bytes | memoryview) -> bytes:
         """`entry` with these timeouts."""
         return _NODE.pack(node, 0) + self._times + attr
+
+    def entry_once(self, node: int, attr: bytes | memoryview) -> bytes:
+        """The same of a name whose attributes the kernel shall ask for each time."""
+        return _NODE.pack(node, 0) + self._once + attr
 
 
 def direntplus(entry: bytes, ino: int, cookie: int, type_: int, name: bytes) -> bytes:

@@ -153,6 +153,14 @@ class CompiledImage:
             start = self._words[slot] if slot < table + count else length
         return self._map[listing + start : listing + min(start + size, length)]
 
+    def boundless(self, node: int) -> bool:
+        return False
+
+    holds_mounts = False
+
+    def give_up_mounts(self) -> None:
+        """Nothing of an image is mounted elsewhere."""
+
     def has_entries(self, node: int) -> bool:
         """Whether directory `node` has any name in it."""
         return self._directory(node)[2] != 0

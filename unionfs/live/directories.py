@@ -62,7 +62,10 @@ class DirectoryStack:
         self._hide = frozenset(hide)
         skipped = _by_directory(skip)
         self._pool = OpenDirectories(skip=skipped)
+        self._file_systems = self._pool.file_systems
         self._files = Descriptors(share())
+        self._mounted_files: set[int] = set()  # those of them that hold something mounted below a layer
+        self._mounted_file = False  # whether the last that was opened does
         self._numbers = InodeNumbers()
         uncounted = {*skipped, *hold} if count else None
         self._packer = LiveAttributes(self._numbers, self._valid, uncounted)
@@ -87,6 +90,7 @@ class DirectoryStack:
         """Number the device of a layer and say whether it uses override_stat."""
         status = os.fstat(root.held)
         self._numbers.meet(status.st_dev)
+        self._file_systems.meet(status.st_dev, root.held)
         root.skips = self._pool.skipped(status)
         names = _list_xattrs(whiteout.path(root.held), follow=True)
         return override.XATTR in names or override.SOME in names
@@ -99,7 +103,11 @@ class DirectoryStack:
 
     def entry(self, parent: int, name: bytes) -> bytes | None:
         found = self._look_up(parent, name)
-        return None if found is None else self._valid.entry(*found)
+        if found is None:
+            return None
+        if self.boundless(found[0]):
+            return self._valid.entry_once(*found)
+        return self._valid.entry(*found)
 
     def _look_up(self, parent: int, name: bytes) -> tuple[int, bytes] | None:
         """Count a lookup: (node id, attributes), None where there is no such name."""
@@ -111,7 +119,8 @@ class DirectoryStack:
         if layers:
             id = self._seen_directory(parent, name, layers)
         else:
-            id = self._nodes.seen_file(self._numbers.identity(status), parent, place, name)
+            key = self._numbers.key(status, parent, name, self._file_systems.unsteady)
+            id = self._nodes.seen_file(key, parent, place, name)
         return id, self._pack(status, changed, len(layers) > 1)
 
     def _seen_directory(self, parent: int, name: bytes, layers: list[LayerDir]) -> int:
@@ -200,13 +209,16 @@ class DirectoryStack:
                 status = os.stat(name, dir_fd=self._pool.fd(place), follow_symlinks=False)
             except (FileNotFoundError, NotADirectoryError):
                 continue
-            if self._numbers.identity(status) == node.identity:
+            if self._is(node, status):
                 return status, place, name
             code = errno.ESTALE
         fd = self._files.get(id)
         if fd >= 0:  # removed on the host, but still open here
             return os.fstat(fd), node.place, node.name
         raise OSError(code, os.strerror(code))
+
+    def _is(self, node: LiveFile, status: os.stat_result) -> bool:
+        return self._numbers.same(node.identity, status, self._file_systems.unsteady)
 
     def _override(self, place: LayerDir, name: bytes | None, status: os.stat_result) -> Override | None:
         return override.read(whiteout.path(self._pool.fd(place), name), status, follow=name is None)
@@ -261,6 +273,8 @@ class DirectoryStack:
         if fd < 0:
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         self._files.put(id, fd)
+        if self._mounted_file:
+            self._mounted_files.add(id)
         return fd
 
     def _open_if(self, node: LiveFile, place: LayerDir, name: bytes) -> int:
@@ -273,7 +287,8 @@ class DirectoryStack:
                 return -1
             raise
         status = os.fstat(fd)
-        if self._numbers.identity(status) == node.identity and stat.S_ISREG(status.st_mode):
+        if self._is(node, status) and stat.S_ISREG(status.st_mode):
+            self._mounted_file = place.mounted or status.st_dev != place.device
             return fd
         os.close(fd)
         return -1
@@ -315,6 +330,22 @@ class DirectoryStack:
     def give_up(self) -> None:
         self._files.close()
         self._pool.close()
+
+    def boundless(self, node: int) -> bool:
+        if not self._file_systems.pseudo:
+            return False
+        known = self._nodes[node]
+        return isinstance(known, LiveFile) and known.place.device in self._file_systems.pseudo
+
+    @property
+    def holds_mounts(self) -> bool:
+        return self._pool.holds_mounts or bool(self._mounted_files)
+
+    def give_up_mounts(self) -> None:
+        self._pool.give_up_mounts()
+        for id in self._mounted_files:
+            self._files.drop(id)
+        self._mounted_files.clear()
 
     def statvfs(self) -> os.statvfs_result:
         return os.fstatvfs(self._roots[0].held)

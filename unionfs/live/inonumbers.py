@@ -16,6 +16,9 @@ _MASK: Final = (1 << _BITS) - 1
 _GOLDEN: Final = 0x9E3779B97F4A7C15  # 2**64 over the golden ratio: Knuth's multiplicative hashing
 
 
+Key = int | tuple[int, bytes, int]
+
+
 class _Indexes(dict[int, int]):
     """Index by st_dev, a new one for a device that was not met before."""
 
@@ -50,3 +53,18 @@ class InodeNumbers:
         kind = status.st_mode >> 12
         index = self._indexes[status.st_dev]
         return (index << 64 | status.st_ino) << 4 | kind if index else status.st_ino << 4 | kind
+
+    def key(self, status: os.stat_result, parent: int, name: bytes, unsteady: set[int]) -> Key:
+        """What a file is known by: its number, so that all its names are one, or its name where it has one alone and
+        numbers may change.
+        """
+        if unsteady and status.st_nlink == 1 and status.st_dev in unsteady:
+            return parent, name, status.st_mode >> 12
+        return self.identity(status)
+
+    def same(self, key: Key, status: os.stat_result, unsteady: set[int]) -> bool:
+        """Whether a file that was found by a name of it is still the same."""
+        kind = status.st_mode >> 12
+        if not isinstance(key, int):
+            return key[2] == kind
+        return self.identity(status) == key or (status.st_dev in unsteady and key & 15 == kind)

@@ -3,7 +3,8 @@
 A `LayerDir` is one directory of one layer, reached from its parent by one name, never through a symbolic
 link and never by a whole path: so nothing leaves the layer, and no path is too long. Its O_PATH descriptor is
 opened when needed and may be closed whenever others need room (`OpenDirectories`); it is then found again by
-name from the nearest ancestor that is still open. The root of a layer stays open.
+name from the nearest ancestor that is still open. The root of a layer stays open. A directory of something that is
+mounted below it does not when nobody uses it, since the host could not unmount that.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Final
 
 from unionfs import whiteout
 from unionfs.descriptors import share
+from unionfs.live.filesystems import FileSystems, mount_id
 from unionfs.whiteout import Marks
 
 _NOTHING: Final[frozenset[bytes]] = frozenset()
@@ -32,8 +34,10 @@ class OpenDirectories:
         self, limit: int | None = None, skip: Mapping[tuple[int, int], frozenset[bytes]] | None = None
     ) -> None:
         self.limit = share() if limit is None else limit
+        self.file_systems = FileSystems()
         self._skip = skip or {}
         self._used: OrderedDict[LayerDir, None] = OrderedDict()
+        self._mounted: list[LayerDir] = []  # those open that hold a mount below a layer
         self.age = 0
         """How often everything was renewed: marks that are older are read again."""
 
@@ -54,9 +58,33 @@ class OpenDirectories:
         for step in reversed(way):
             fd = step.held = _open(step.name, fd)
             self._used[step] = None
+            if step.mounted:
+                self._mounted.append(step)
             if len(self._used) > self.limit:
                 self._close(next(iter(self._used)))
         return fd
+
+    def cross(self, place: LayerDir, directory: LayerDir) -> None:
+        """A directory in `place` is on another device, or has a name by which something is mounted somewhere."""
+        try:
+            fd = self.fd(directory)
+        except OSError:
+            return  # not to be entered: nothing will be held of it, and a request will say why
+        self.file_systems.meet(directory.device, fd)
+        directory.mounted = place.mounted or mount_id(fd) != mount_id(self.fd(place))
+        if directory.mounted:
+            self._mounted.append(directory)
+
+    @property
+    def holds_mounts(self) -> bool:
+        """Whether anything is open that keeps the host from unmounting it."""
+        return bool(self._mounted)
+
+    def give_up_mounts(self) -> None:
+        """Close what is; it is found again when it is needed."""
+        for directory in self._mounted:
+            self.drop(directory)
+        self._mounted.clear()
 
     def skipped(self, status: os.stat_result) -> frozenset[bytes]:
         """The names not to be touched in the directory that has this status."""
@@ -95,7 +123,7 @@ def _open(name: bytes, above: int) -> int:
 class LayerDir:
     """One directory of one layer. `held` belongs to `OpenDirectories`."""
 
-    __slots__ = ("_age", "_aufs", "_marks", "held", "layer", "name", "parent", "skips")
+    __slots__ = ("_age", "_aufs", "_marks", "device", "held", "layer", "mounted", "name", "parent", "skips")
 
     def __init__(self, layer: int, parent: LayerDir | None, name: bytes, held: int = -1) -> None:
         self.layer = layer
@@ -103,6 +131,10 @@ class LayerDir:
         self.parent = parent
         self.name = name
         self.held = held
+        self.device = -1
+        """Its st_dev."""
+        self.mounted = False
+        """Whether it belongs to something that is mounted below the layer's root."""
         self.skips = _NOTHING
         """Names in it that are never touched, not even by a stat."""
         self._marks: Marks | None = None
@@ -112,7 +144,9 @@ class LayerDir:
     @classmethod
     def root(cls, layer: int, path: bytes) -> LayerDir:
         """Open the root of a layer. Symlinks in `path` are followed: it is the caller's own word."""
-        return cls(layer, None, path, os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        root = cls(layer, None, path, os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        root.device = os.fstat(root.held).st_dev
+        return root
 
     def same_place(self, other: LayerDir) -> bool:
         """Whether both are found by the same name in the same directory."""

@@ -54,6 +54,7 @@ class Listings:
         self._packer = packer
         self._entry = entry
         self._walks = walks
+        self._unsteady, self._pseudo = pool.file_systems.unsteady, pool.file_systems.pseudo
         self.ahead = Ahead(self)
 
     # Names.
@@ -194,7 +195,8 @@ class Listings:
             for layer in unused:
                 self._pool.drop(layer)
         else:
-            child = self._nodes.seen_file(self._numbers.identity(status), id, place, name)
+            key = self._numbers.key(status, id, name, self._unsteady)
+            child = self._nodes.seen_file(key, id, place, name)
         return self._packer.record(child, status, after, whiteout.shown(name))
 
     def _by_lookup(self, id: int, name: bytes, after: int) -> bytes:
@@ -208,7 +210,7 @@ class Listings:
     def status(self, directory: LiveDirectory, name: bytes, type_: int) -> os.stat_result | None:
         """The status of a listed name that is all there is to it; None where it takes a lookup to know."""
         place = directory.below.get(name) or directory.layers[0]
-        if self._overridden[place.layer]:
+        if self._overridden[place.layer] or place.device in self._pseudo:
             return None
         if type_ == _DIRECTORY and place.layer != len(self._overridden) - 1:
             return None  # those below may have it, too, or it may be redirected

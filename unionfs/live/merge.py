@@ -46,6 +46,10 @@ def below(place: LayerDir, name: bytes, status: os.stat_result, pool: OpenDirect
     """A directory of that status in one of the same layer."""
     child = LayerDir(place.layer, place, name)
     child.skips = pool.skipped(status)
+    child.device = status.st_dev
+    child.mounted = place.mounted
+    if child.device != place.device or name in pool.file_systems.mount_points:
+        pool.cross(place, child)
     return child
 
 

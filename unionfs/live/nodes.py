@@ -1,7 +1,7 @@
 """The nodes that the kernel knows of a tree of live directories.
 
 A directory is identified by its parent and its name, everything else by the inode that it is on the host, so
-that all names of a hard-linked file are one node. Ids are never given out twice.
+that all names of a hard-linked file are one node; but see `InodeNumbers.key`. Ids are never given out twice.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import itertools
 import os
 from collections.abc import Sequence
 
+from unionfs.live.inonumbers import Key
 from unionfs.live.layerdir import LayerDir
 from unionfs.live.names import Listed, Names
 from unionfs.tree import ROOT
@@ -21,7 +22,7 @@ class LiveFile:
 
     __slots__ = ("identity", "lookups", "name", "others", "parent", "place")
 
-    def __init__(self, identity: int, parent: int, place: LayerDir, name: bytes) -> None:
+    def __init__(self, identity: Key, parent: int, place: LayerDir, name: bytes) -> None:
         self.identity = identity
         self.parent = parent
         self.place = place
@@ -69,7 +70,7 @@ class LiveNodes(dict[int, LiveFile | LiveDirectory]):
 
     def __init__(self, roots: list[LayerDir]) -> None:
         self._ids = itertools.count(ROOT + 1)
-        self._by_identity: dict[int, int] = {}
+        self._by_identity: dict[Key, int] = {}
         self[ROOT] = LiveDirectory(0, b"", roots)
 
     def __missing__(self, id: int) -> LiveFile | LiveDirectory:
@@ -84,7 +85,7 @@ class LiveNodes(dict[int, LiveFile | LiveDirectory]):
         node = self[id]
         return node if isinstance(node, LiveDirectory) else None
 
-    def seen_file(self, identity: int, parent: int, place: LayerDir, name: bytes) -> int:
+    def seen_file(self, identity: Key, parent: int, place: LayerDir, name: bytes) -> int:
         """A lookup found a file: its id, counted."""
         id = self._by_identity.get(identity)
         if id is None:

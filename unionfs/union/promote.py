@@ -16,7 +16,7 @@ from unionfs import copying
 from unionfs.fuse import wire
 from unionfs.nodes import Directory, Node
 from unionfs.override import Override
-from unionfs.tree import ROOT
+from unionfs.tree import BOUNDLESS, ROOT
 from unionfs.union.attributes import override_of
 from unionfs.union.core import error
 from unionfs.union.dressing import Dressing
@@ -84,6 +84,9 @@ class Job:
 
 def copy_runs(runs: list[tuple[int, int, int]], target: int) -> None:
     """Write runs of bytes one after the other; holes stay holes. EIO where a source ends within its run."""
+    if runs and runs[0][2] == BOUNDLESS:
+        copying.copy_until_end(runs[0][0], target, BOUNDLESS)
+        return
     position = 0
     for source, offset, length in runs:
         if source >= 0:
@@ -93,6 +96,16 @@ def copy_runs(runs: list[tuple[int, int, int]], target: int) -> None:
                 copying.copy_whole(source, offset, target, position, length)
         position += length
     os.ftruncate(target, position)
+
+
+def _copied_at_once(runs: list[tuple[int, int, int]], target: int, size: int) -> bool:
+    """Copy what is not much; False where that is for a worker, who begins anew."""
+    if size == BOUNDLESS:
+        return copying.copy_until_end(runs[0][0], target, COPY_INLINE)
+    if size > COPY_INLINE:
+        return False
+    copy_runs(runs, target)
+    return True
 
 
 class Promotion(Dressing):
@@ -113,6 +126,8 @@ class Promotion(Dressing):
         attr = wire.Attr.unpack(self.tree.attr(id))
         if stat.S_ISDIR(attr.mode):
             return self.promote_directory(id)
+        if keep != 0 and self.tree.boundless(id):
+            attr, keep = attr._replace(size=BOUNDLESS), None
         size = attr.size if keep is None else min(keep, attr.size)
         if not stat.S_ISREG(attr.mode):
             return self._promote_special(id, attr, at)
@@ -162,8 +177,7 @@ class Promotion(Dressing):
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(temporary, flags, 0o600, dir_fd=self.upper.work)
         try:
-            if size <= COPY_INLINE:
-                copy_runs(runs, fd)
+            if _copied_at_once(runs, fd, size):
                 return self._complete(id, attr, temporary, fd, at)
             job = self.jobs[id] = Job(self, id, temporary, fd, _own(runs), at)
         except BaseException:

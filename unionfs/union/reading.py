@@ -6,13 +6,16 @@ import errno
 import mmap
 import os
 import stat
+import struct
 from collections.abc import Iterator
 
 from unionfs import copying, syscalls, whiteout
 from unionfs.fuse import wire
 from unionfs.nodes import WHITEOUT, Directory
-from unionfs.tree import DOT, DOTDOT, ROOT, Entry, Run
+from unionfs.tree import BOUNDLESS, DOT, DOTDOT, ROOT, Entry, Run
 from unionfs.union.core import NAME_MAX, Core, error
+
+_SIZE = 8  # of size in struct fuse_attr
 
 
 class Reading(Core):
@@ -36,7 +39,8 @@ class Reading(Core):
         if not id:
             return self.negative
         if node is None:
-            return self.valid.entry(id, self.attr(id))
+            make = self.valid.entry_once if self.tree.boundless(id) else self.valid.entry
+            return make(id, self.attr(id))
         attr = self.node_attr(node)
         node.lookups += 1
         return self.valid.entry(id, attr)
@@ -44,6 +48,19 @@ class Reading(Core):
     def getattr(self, id: int) -> bytes | memoryview:
         """``struct fuse_attr`` of a node."""
         return self.attr(id)
+
+    def boundless(self, id: int) -> bool:
+        """Whether a node is the tree's and its st_size says nothing; see `Tree.boundless`."""
+        return id not in self.nodes and self.tree.boundless(id)
+
+    def boundless_attr(self, id: int, reading: bool) -> bytes:
+        """``struct fuse_attr`` of such a file: with the host's st_size for stat(2), with `BOUNDLESS` for a read.
+
+        The kernel asks for nothing behind the size that it knows, and cuts that where a READ gives less. It asks for
+        the size first where a read goes beyond it, and drops its pages when it has changed: so each read is new.
+        """
+        attr = bytes(self.attr(id))
+        return attr[:_SIZE] + struct.pack("<Q", BOUNDLESS) + attr[_SIZE + 8 :] if reading else attr
 
     def readlink(self, id: int) -> bytes:
         """The target of a symbolic link."""
@@ -96,8 +113,10 @@ class Reading(Core):
             if count < length and self.keeps_promises(id):
                 raise copying.ended_early()
             done += count
-            # What cannot be read may lie behind whole pages that can: only reading on tells that from the end.
-            if not count or (count < length and (offset + done) % mmap.PAGESIZE):
+            # What cannot be read may lie behind whole pages that can: only reading on tells that from the end. Files of
+            # proc give a page at most each time.
+            ends = count < length and (offset + done) % mmap.PAGESIZE and not self.boundless(id)
+            if not count or ends:
                 break
         return done
 

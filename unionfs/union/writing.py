@@ -108,6 +108,10 @@ class Writing(HardLinks):
         if kill_setid is not None and self.clear_setid(node, kill_setid):
             self.outdate(node.id)
 
+    def end(self, id: int) -> int:
+        """Where a file ends that is `boundless` as yet."""
+        return self.upper.stat(self.changing(id)).st_size
+
     def fallocate(self, id: int, mode: int, offset: int, length: int, kill_setid: int | None = None) -> None:
         """fallocate(2) in all modes that the upper's file system has."""
         node = self.changing(id)
