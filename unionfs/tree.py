@@ -129,6 +129,9 @@ class Tree(Protocol):
         is `stable`, it is damage.
         """
 
+    def seek(self, node: int, offset: int, whence: int) -> int:
+        """Where the next data (SEEK_DATA) or hole (SEEK_HOLE) of a regular file begins; ENXIO for none (lseek(2))."""
+
     def names(self, node: int) -> list[tuple[int, bytes]]:
         """The names that the tree knows of a node, as (parent node id, name). A directory has exactly one,
         the root none. A compiled image knows all; live directories know those that were looked up."""

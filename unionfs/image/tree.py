@@ -200,6 +200,19 @@ class CompiledImage:
         end = self._extent(place, number + 1)[0] if number + 1 < place.length else file_size
         return Run(-1, 0, min(size, max(0, end - offset)))
 
+    def seek(self, node: int, offset: int, whence: int) -> int:
+        size: int = _SIZE.unpack_from(self._map, node * ROW_SIZE + _SIZE_AT)[0]
+        if not 0 <= offset < size:
+            raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+        while offset < size:
+            fd, _, length = self.locate(node, offset, size - offset)
+            if (fd < 0) == (whence == os.SEEK_HOLE):
+                return offset
+            offset += length
+        if whence == os.SEEK_HOLE:
+            return size
+        raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+
     def names(self, node: int) -> list[tuple[int, bytes]]:
         """All names of an inode as (row of the directory, name); of the root none."""
         if node == 1:

@@ -258,6 +258,9 @@ class DirectoryStack:
             fd = self._open(node, self._file(node))
         return Run(fd, offset, size)
 
+    def seek(self, node: int, offset: int, whence: int) -> int:
+        return os.lseek(self.locate(node, 0, 0).fd, offset, whence)
+
     def _file(self, id: int) -> LiveFile:
         node = self._nodes[id]
         if isinstance(node, LiveDirectory):

@@ -125,17 +125,7 @@ class Reading(Core):
         node = self.nodes.get(id)
         if node is not None and not node.lower:
             return os.lseek(self.upper.readable(node), offset, whence)
-        size = wire.Attr.unpack(self.tree.attr(id)).size
-        if not 0 <= offset < size:
-            raise error(errno.ENXIO)
-        while offset < size:
-            fd, _, length = self.tree.locate(id, offset, size - offset)
-            if (fd < 0) == (whence == os.SEEK_HOLE):
-                return offset
-            offset += length
-        if whence == os.SEEK_HOLE:
-            return size
-        raise error(errno.ENXIO)
+        return self.tree.seek(id, offset, whence)
 
     def get_flags(self, id: int) -> int:
         """What FS_IOC_GETFLAGS says (ioctl_iflags(2)): of the upper's file; 0 for the tree's and for special files."""
