@@ -106,10 +106,10 @@ class Monitor:
             self._delivery.send(number, running=self._executed)
             self._settle_later()
 
-    def typed(self, *, interrupt: bool) -> None:
+    def typed(self, interrupted: int | None) -> None:
         """See `signals.Delivery.typed`."""
         if self._init.status is None:
-            self._delivery.typed(interrupt=interrupt)
+            self._delivery.typed(interrupted)
 
     def kill(self) -> None:
         """End the container now."""

@@ -94,13 +94,13 @@ class Delivery:
         except ProcessLookupError:
             return  # it ended by itself, and how will be seen
 
-    def typed(self, *, interrupt: bool) -> None:
-        """Keys went to the container's own terminal; an `interrupt` among them it has sent to the group of process 1.
+    def typed(self, interrupted: int | None) -> None:
+        """Keys went to the container's own terminal, which has sent an interrupt among them to this process group.
 
-        The kernel drops it there if it means the end. What ends after further keys has not ended by it.
+        For process 1 the kernel drops it if it means the end. What ends after further keys has not ended by it.
         """
-        self._interrupted = interrupt
-        if not interrupt:
+        self._interrupted = interrupted is not None
+        if interrupted != self._pid:
             return
         try:
             if _look(self._pid, signal.SIGINT) is _Seen.NOTHING:

@@ -54,10 +54,10 @@ def set_window_size(descriptor: int, size: bytes) -> None:
         fcntl.ioctl(descriptor, termios.TIOCSWINSZ, size)
 
 
-def interrupts(master: int, typed: bytes, group: int) -> bool:
-    """Whether `typed` makes the terminal send SIGINT, and to process group `group`."""
+def interrupts(master: int, typed: bytes) -> bool:
+    """Whether `typed` makes the terminal send SIGINT to its foreground."""
     mode = termios.tcgetattr(master)
-    return bool(mode[3] & termios.ISIG) and mode[6][termios.VINTR] in typed and os.tcgetpgrp(master) == group
+    return bool(mode[3] & termios.ISIG) and mode[6][termios.VINTR] in typed
 
 
 @contextmanager

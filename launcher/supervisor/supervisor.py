@@ -254,8 +254,7 @@ class Supervisor:
 
     def _on_typed(self, data: bytes) -> bytes:
         if self._master >= 0:
-            interrupt = terminal.interrupts(self._master, data, self._processes.init.pid)
-            self.monitor.typed(interrupt=interrupt)
+            self.monitor.typed(os.tcgetpgrp(self._master) if terminal.interrupts(self._master, data) else None)
         return data
 
     def _on_input_end(self) -> None:

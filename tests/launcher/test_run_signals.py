@@ -70,10 +70,14 @@ def test_an_interrupt_ends_the_loop_around(run: Runner, terminals: list[Terminal
     assert terminal.process.wait(8) == -signal.SIGINT
 
 
-@pytest.mark.parametrize("command", ["exec sleep 9", "sleep 9; echo after"])
-def test_an_interrupt_on_a_terminal_of_its_own(run: Runner, terminals: list[Terminal], command: str) -> None:
+@pytest.mark.parametrize(
+    ("options", "command"), [("-it", "exec sleep 9"), ("-it", "sleep 9; echo after"), ("-it --init", "exec sleep 9")]
+)
+def test_an_interrupt_on_a_terminal_of_its_own(
+    run: Runner, terminals: list[Terminal], options: str, command: str
+) -> None:
     """The kernel keeps it from a process 1 that does not handle it; -i -t is no reason to be without Ctrl-C."""
-    terminal = Terminal(run, "-it", "IMAGE", "sh", "-c", f"echo ready; {command}")
+    terminal = Terminal(run, *options.split(), "IMAGE", "sh", "-c", f"echo ready; {command}")
     terminals.append(terminal)
     terminal.until(b"ready")
     terminal.type(b"\x03")
@@ -218,6 +222,18 @@ def test_a_terminal_can_be_opened_by_name(run: Runner, terminals: list[Terminal]
     else:
         terminal.process.kill()
     assert os.fstat(terminal.slave).st_uid == run.user.uid
+
+
+def test_an_interrupt_before_further_keys_is_not_what_ended_it(run: Runner, terminals: list[Terminal]) -> None:
+    """A shell remembers that a command was interrupted, and exits with 130 when it is left much later."""
+    terminal = Terminal(run, "-it", "IMAGE", "sh", "-c", "PS1='> ' exec sh")
+    terminals.append(terminal)
+    terminal.until(b"> ")
+    terminal.type(b"echo be''gin; sleep 9\n")
+    terminal.until(b"begin")
+    terminal.until(b"> ", pressing=b"\x03")
+    terminal.type(b"exit 130\n")
+    assert terminal.process.wait(10) == 130
 
 
 def test_terminal_is_restored_after_a_failure(run: Runner, terminals: list[Terminal]) -> None:
