@@ -112,7 +112,7 @@ MISTAKES = [
     (["umount", "/"], 1, "/ is not a mount of ufs"),
     (["load", "no.tar"], 1, "no.tar: No such file or directory"),
     (["load", "docker://box"], 1, "write box, and ufs pull box to fetch it"),
-    (["load", "{target}"], 1, "index.json: no such file; an OCI layout directory has one"),
+    (["load", "{target}"], 1, "holds no image: neither manifest.json nor index.json is in it"),
     (["load", "--platform", "a/b/c/d", "x"], 2, "is not a platform"),
     (["load", "a", "-i", "b"], 2, "give one"),
     (["rmi", "nope"], 1, "no image 'nope'; ufs images lists what there is\n"),
