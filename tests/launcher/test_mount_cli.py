@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.launcher import archives
+from tests.support import processes
 from tests.support.mounts import fuse_mounts
 from tests.support.users import User
 from tests.support.waiting import wait_until
@@ -95,8 +96,11 @@ def test_the_host_in_two_places_never_waits_for_itself(user: User, target: Path,
 def test_nothing_stays_when_the_server_is_killed(user: User, archive: Path, target: Path) -> None:
     user.run(["ufs", "mount", "box:1", target], check=True)
     found = subprocess.run(["pgrep", "-f", f"ufs mount box:1 {target}$"], stdout=subprocess.PIPE, text=True)
-    for pid in found.stdout.split():
-        os.kill(int(pid), signal.SIGKILL)
+    servers = [int(pid) for pid in found.stdout.split()]
+    for pid in servers:
+        os.kill(pid, signal.SIGKILL)
+    # A request that it has not answered yet would end with ECONNABORTED.
+    wait_until(lambda: not any(map(processes.alive, servers)), "the server's end")
     done = user.run(["ls", target])
     assert "not connected" in done.stderr
     unmount(user, target)
