@@ -16,6 +16,8 @@ class Features(NamedTuple):
     """Directories of the tree are renamed by a redirect; else that is EXDEV, and none is written."""
     count_links: bool = True
     """Directories of the upper alone have as many links as on its disk; else one (``static_nlink``)."""
+    access: int = 0
+    """MS_ flags on access times that are asked for (`unionfs.mountflags.ACCESS`); 0: as on the host."""
     sync: bool = False
     """Every change of a file is on the disk before it is answered (``sync`` of mount(8))."""
     sync_names: bool = False

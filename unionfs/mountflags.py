@@ -21,6 +21,7 @@ STRICTATIME: Final = 1 << 24
 LAZYTIME: Final = 1 << 25
 
 _ACCESS_TIMES: Final = NOATIME | RELATIME | STRICTATIME
+ACCESS: Final = _ACCESS_TIMES | NODIRATIME
 _BY_OTHERS: Final = NOSUID | NODEV
 
 NAMES: Final[dict[str, tuple[int, int]]] = {

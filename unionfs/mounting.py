@@ -72,6 +72,7 @@ def _union(options: Options, target: str) -> Union:
         acls=options.acls and options.xattrs,
         redirects=options.redirects,
         count_links=not options.static_nlink,
+        access=mountflags.NOATIME if options.read_only else options.flags.on & mountflags.ACCESS,
         sync=bool(options.flags.on & mountflags.SYNCHRONOUS),
         sync_names=bool(options.flags.on & (mountflags.SYNCHRONOUS | mountflags.DIRSYNC)),
     )

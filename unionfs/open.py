@@ -37,7 +37,7 @@ def open_union(
     if upperdir is not None:
         if workdir is None:
             raise ValueError("an upper directory needs a work directory")
-        upper = Upper(upperdir, workdir, overrides, volatile)
+        upper = Upper(upperdir, workdir, overrides, volatile, features.access)
         leaving.settle(upper)
     if features.sync or features.sync_names:
         from unionfs.union.synchronous import Synchronous

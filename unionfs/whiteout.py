@@ -23,7 +23,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import Final, NamedTuple
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
 
 PREFIX: Final = b".wh."
 OPAQUE_NAME: Final = b".wh..wh..opq"
@@ -181,30 +182,48 @@ def is_xwhiteout(dirfd: int, name: bytes, status: os.stat_result) -> bool:
     return any(mark in names for mark in _WHITEOUT)
 
 
-def scan(dirfd: int, *, xwhiteouts: bool = False) -> Listing:
+def scan(dirfd: int, *, xwhiteouts: bool = False, quiet: bool = False) -> Listing:
     """Read a layer's directory. Only what is no directory, file or symlink costs a stat.
 
-    `xwhiteouts` is `Marks.xwhiteouts` of the directory. Raises EACCES where it may not be read.
+    `xwhiteouts` is `Marks.xwhiteouts` of the directory. `quiet`: leave no trace in st_atime, where that is allowed.
+    Raises EACCES where it may not be read.
     """
+    if quiet and (own := _opened_quietly(dirfd)) >= 0:
+        try:
+            with os.scandir(own) as entries:
+                return _sorted(entries, dirfd, xwhiteouts, of_str=True)
+        finally:
+            os.close(own)
+    with os.scandir(path(dirfd)) as entries:
+        return _sorted(entries, dirfd, xwhiteouts)
+
+
+def _opened_quietly(dirfd: int) -> int:
+    try:
+        return os.open(path(dirfd), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOATIME)
+    except PermissionError:  # for the owner and CAP_FOWNER alone (open(2))
+        return -1
+
+
+def _sorted(entries: Iterator[os.DirEntry[Any]], dirfd: int, xwhiteouts: bool, of_str: bool = False) -> Listing:
     names: dict[bytes, int] = {}
     hidden: set[bytes] = set()
     opaque = False
-    with os.scandir(path(dirfd)) as entries:
-        for entry in entries:
-            name = entry.name
-            if name.startswith(PREFIX):
-                if name == OPAQUE_NAME:
-                    opaque = True
-                else:
-                    hidden.add(name[len(PREFIX) :])
-                continue
-            type_ = _type(entry, dirfd, xwhiteouts)
-            if type_ == _GONE:
-                continue
-            if type_ == _HIDES:
-                hidden.add(name)
+    for entry in entries:
+        name = os.fsencode(entry.name) if of_str else entry.name
+        if name.startswith(PREFIX):
+            if name == OPAQUE_NAME:
+                opaque = True
             else:
-                names[name] = type_
+                hidden.add(name[len(PREFIX) :])
+            continue
+        type_ = _type(entry, name, dirfd, xwhiteouts)
+        if type_ == _GONE:
+            continue
+        if type_ == _HIDES:
+            hidden.add(name)
+        else:
+            names[name] = type_
     return Listing(names, hidden, opaque)
 
 
@@ -212,7 +231,7 @@ _GONE: Final = -1
 _HIDES: Final = -2
 
 
-def _type(entry: os.DirEntry[bytes], dirfd: int, xwhiteouts: bool) -> int:
+def _type(entry: os.DirEntry[Any], name: bytes, dirfd: int, xwhiteouts: bool) -> int:
     """The d_type of an entry, _HIDES for a whiteout, _GONE for what vanished meanwhile.
 
     DT_UNKNOWN where it cannot be looked at, for whatever reason: a lookup of it will say why. The others go on.
@@ -224,7 +243,7 @@ def _type(entry: os.DirEntry[bytes], dirfd: int, xwhiteouts: bool) -> int:
             return DT_DIR
         if not xwhiteouts and entry.is_file(follow_symlinks=False):
             return DT_REG
-        answer = probe(dirfd, entry.name, aufs=False, xwhiteouts=xwhiteouts)
+        answer = probe(dirfd, name, aufs=False, xwhiteouts=xwhiteouts)
     except OSError:
         return DT_UNKNOWN
     if answer is None:

@@ -24,6 +24,7 @@ from unionfs import whiteout
 from unionfs.fuse import wire
 from unionfs.fuse.intake import IDLE_MS
 from unionfs.fuse.wire import Fattr
+from unionfs.mountflags import STRICTATIME
 from unionfs.union import Busy, Job, Later, SetAttr, Union
 from unionfs.whiteout import stored
 
@@ -84,6 +85,8 @@ class Operations(pyfuse3.Operations):
         self._timeout = union.valid.seconds
         # It makes the kernel believe no size but its own (fuse_get_cache_mask() in fs/fuse/inode.c).
         self.enable_writeback_cache = not union.valid.finite
+        # Else what the kernel has in its cache is read without a request, which alone moves the access time.
+        self._keep_cache = not union.features.access & STRICTATIME
         self._ready = ready
         self._finished: dict[Job, trio.Event] = {}
         self._idling = False
@@ -281,7 +284,7 @@ class Operations(pyfuse3.Operations):
             _outdate(inode)  # the answer has no attributes, and the kernel asks for the size alone
         if inode in self._boundless:  # the kernel reads on, whatever size it has seen first
             return FileInfo(fh=FileHandleT(inode), direct_io=True)
-        return _handle(inode)
+        return _handle(inode, keep_cache=self._keep_cache)
 
     @_errno
     async def create(
@@ -350,8 +353,8 @@ async def _aside(work: Callable[[], None]) -> None:
         work()
 
 
-def _handle(node: int) -> FileInfo:
-    return FileInfo(fh=FileHandleT(node), keep_cache=True)
+def _handle(node: int, keep_cache: bool = True) -> FileInfo:
+    return FileInfo(fh=FileHandleT(node), keep_cache=keep_cache)
 
 
 def _entry(packed: bytes | memoryview, timeout: float) -> EntryAttributes:

@@ -20,6 +20,7 @@ from unionfs import ownership
 from unionfs.fuse import splicing, wire
 from unionfs.fuse.capabilities import wanted
 from unionfs.fuse.wire import Init, Op
+from unionfs.mountflags import STRICTATIME
 from unionfs.tree import Run
 from unionfs.union import Later, SetAttr, Union
 from unionfs.union.attributes import ANY_GROUP
@@ -93,7 +94,10 @@ class Messages:
             (Op.LISTXATTR, self._listxattr, wire.GETXATTR_IN),
             (Op.REMOVEXATTR, self._removexattr, 2),
         ]
-        if union.valid.finite:
+        strict = bool(union.features.access & STRICTATIME)
+        if strict:  # else what the kernel has in its cache is read without a request
+            handlers.append((Op.OPEN, self._open, 0))
+        if union.valid.finite or strict:
             handlers.append((Op.OPENDIR, self._opendir, 0))
         if union.durable:  # else ENOSYS: the kernel takes that for success and never asks again (fuse_fsync())
             handlers.append((Op.FSYNC, self._fsync, wire.FSYNC_IN))
@@ -185,13 +189,13 @@ class Messages:
         return self._union.link(id, node, _name(body[wire.LINK_IN.size :]))
 
     def _read(self, node: int, body: memoryview, uid: int, gid: int, plain: bool = False) -> memoryview | Run:
-        _, offset, size, _, _, _, _ = wire.READ_IN.unpack_from(body)
-        offset = _position(offset)
+        _, offset, size, _, _, flags, _ = wire.READ_IN.unpack_from(body)
+        offset, quiet = _position(offset), bool(flags & os.O_NOATIME)
         if size >= splicing.LEAST and not plain:
-            run = self._union.locate(node, offset, size)
+            run = self._union.locate(node, offset, size, quiet)
             if self._sends(run, size):
                 return run
-        length = self._union.read_into(node, offset, self._data[:size])
+        length = self._union.read_into(node, offset, self._data[:size], quiet)
         return self._data[:length]
 
     def _write(self, node: int, body: memoryview, uid: int, gid: int) -> bytes:
@@ -250,6 +254,10 @@ class Messages:
     def _readdirplus(self, node: int, body: memoryview, uid: int, gid: int) -> bytes | memoryview:
         _, cookie, size, _, _, _, _ = wire.READ_IN.unpack_from(body)
         return self._union.listing(node, cookie, min(size, MAX_WRITE))
+
+    def _open(self, node: int, body: memoryview, uid: int, gid: int) -> bytes:
+        """Without FOPEN_KEEP_CACHE, so that reading asks, and by that moves the access time."""
+        return wire.OPEN_OUT.pack(0, wire.FOPEN_NOFLUSH, 0)
 
     def _opendir(self, node: int, body: memoryview, uid: int, gid: int) -> bytes:
         """Without FOPEN_CACHE_DIR. The kernel keeps listings by st_mtime, of which a merged directory has several."""

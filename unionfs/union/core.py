@@ -11,8 +11,7 @@ import itertools
 import os
 import stat
 import struct
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from unionfs import acl, override, ownership, upper, whiteout
@@ -20,6 +19,7 @@ from unionfs.features import USUAL, Features
 from unionfs.fuse import wire
 from unionfs.nodes import UNRESOLVED, WHITEOUT, Directory, Node
 from unionfs.tree import FIRST_UPPER, ROOT, Tree
+from unionfs.union.remedies import Remedies
 from unionfs.upper import Upper
 from unionfs.upper.links import Links
 
@@ -45,7 +45,7 @@ def check_new_name(name: bytes) -> None:
         raise error(errno.ENAMETOOLONG, name)
 
 
-class Core:
+class Core(Remedies):
     """The state of a union of one tree and at most one upper."""
 
     def __init__(
@@ -66,7 +66,6 @@ class Core:
         self.durable = upper is not None and upper.durable
         """Whether anything can be brought to a disk: else fsync(2) and its like have nothing to do."""
         self.ownable: dict[tuple[int, int], bool] = {}  # (uid, gid): whether the upper's files can be given to it
-        self._short = False  # descriptors were given up for the call that is being made
         self.jobs: dict[int, Job] = {}  # promotions that a worker is copying for
         self.outdate: Callable[[int], object] = id
         """Set by the front end: lets the kernel ask for a node's attributes anew where no reply tells them."""
@@ -97,40 +96,6 @@ class Core:
     def tree_ino(self, node: int) -> int:
         """st_ino of a node of the tree."""
         return int.from_bytes(self.tree.attr(node)[:8], "little")
-
-    def insist(self, call: Callable[[], _T]) -> _T:
-        """Make a call, and once more where there is a `remedy`."""
-        try:
-            return call()
-        except OSError as failure:
-            remedy = self.remedy(failure)
-            if remedy is None:
-                raise
-            with remedy:
-                return self.insist(call)
-
-    def remedy(self, failure: OSError) -> AbstractContextManager[None] | None:
-        """In what a call that failed is to be made once more; None where it would fail again.
-
-        That is where the host shuts this server out of its own upper (`unionfs.upper.insisting`), and where too many
-        files are open. What failed has changed nothing, so it can be made again.
-        """
-        if failure.errno == errno.EACCES and (upper := self.upper_or_none) is not None and not upper.insists:
-            return upper.insisting()
-        if failure.errno in (errno.EMFILE, errno.ENFILE) and not self._short:
-            return self._with_few_descriptors()
-        return None
-
-    @contextmanager
-    def _with_few_descriptors(self) -> Iterator[None]:
-        self._short = True
-        try:
-            if self.upper_or_none is not None:
-                self.upper_or_none.give_up()
-            self.tree.give_up()
-            yield
-        finally:
-            self._short = False
 
     # Which node is meant.
 
@@ -201,7 +166,7 @@ class Core:
     def names(self, directory: Directory) -> dict[bytes, int]:
         """What the upper has in a directory, read when first asked for."""
         if directory.names is None:
-            listing = whiteout.scan(self.upper.directory(directory))
+            listing = whiteout.scan(self.upper.directory(directory), quiet=True)  # looking up is no reading
             directory.names = {}
             if listing.opaque:
                 directory.lower_dir = 0

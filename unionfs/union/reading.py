@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from unionfs import copying, syscalls, whiteout
 from unionfs.fuse import wire
+from unionfs.mountflags import NODIRATIME, RELATIME, STRICTATIME
 from unionfs.nodes import WHITEOUT, Directory
 from unionfs.tree import BOUNDLESS, DOT, DOTDOT, ROOT, Entry, Run
 from unionfs.union.core import NAME_MAX, Core, error
@@ -76,12 +77,15 @@ class Reading(Core):
         assert isinstance(name, bytes), "only data has a descriptor of its own"
         return os.readlink(name, dir_fd=place)
 
-    def locate(self, id: int, offset: int, size: int) -> Run:
-        """Where bytes of a regular file are; see `Tree.locate`. The descriptor is borrowed."""
+    def locate(self, id: int, offset: int, size: int, quiet: bool = False) -> Run:
+        """Where bytes of a regular file are; see `Tree.locate`. The descriptor is borrowed.
+
+        `quiet`: reading them is to leave no trace in st_atime, which reading from the tree never does.
+        """
         node = self.nodes.get(id)
         if node is None or node.lower:
             return self.tree.locate(id, offset, size)
-        return Run(self.upper.readable(node), offset, size)
+        return Run(self.upper.quiet(node) if quiet else self.upper.readable(node), offset, size)
 
     def keeps_promises(self, id: int) -> bool:
         """Whether a run of a file that is shorter than `locate` says is a damaged layer rather than the end."""
@@ -96,14 +100,14 @@ class Reading(Core):
         del data[length:]
         return bytes(data)
 
-    def read_into(self, id: int, offset: int, into: memoryview) -> int:
+    def read_into(self, id: int, offset: int, into: memoryview, quiet: bool = False) -> int:
         """Fill `into` with bytes of a regular file; says how many, less only at its end.
 
         EIO where a layer has not what its image says.
         """
         done, size = 0, len(into)
         while done < size:
-            fd, start, length = self.locate(id, offset + done, size - done)
+            fd, start, length = self.locate(id, offset + done, size - done, quiet)
             piece = into if length == size else into[done : done + length]
             if fd >= 0:
                 count = os.preadv(fd, (piece,), start)
@@ -205,6 +209,7 @@ class Reading(Core):
     def entries(self, id: int, cookie: int) -> Iterator[tuple[bytes, int]]:
         """(name, cookie) of all that shows in a directory after `cookie`; "." and ".." first."""
         if cookie == 0:
+            self._note_listing(id)
             yield b".", DOT
         if cookie < DOTDOT and not cookie & 1:
             yield b"..", DOTDOT
@@ -234,6 +239,14 @@ class Reading(Core):
         for entry in in_tree:
             if names.get(entry.name) != WHITEOUT:
                 yield entry.name, entry.cookie
+
+    def _note_listing(self, id: int) -> None:
+        """A disk moves the access time of a directory then: kept where it is asked for."""
+        access, node = self.features.access, self.nodes.get(id)
+        if not access & (STRICTATIME | RELATIME) or access & NODIRATIME or not isinstance(node, Directory):
+            return
+        if node.where is not None or node.id == ROOT:
+            self.upper.note_listing(node)
 
     def is_empty(self, id: int) -> bool:
         """Whether a directory shows no entries."""

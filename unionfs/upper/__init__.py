@@ -23,6 +23,7 @@ from unionfs.descriptors import share
 from unionfs.nodes import Directory, Node
 from unionfs.override import Override
 from unionfs.upper.abilities import Abilities, probe
+from unionfs.upper.access import open_both
 from unionfs.upper.locking import lock, note_mount_point
 from unionfs.upper.making import Make, Making
 
@@ -51,14 +52,21 @@ class Upper(Making):
     """
 
     def __init__(
-        self, upperdir: bytes | str, workdir: bytes | str, overrides: bool = False, volatile: bool = False
+        self,
+        upperdir: bytes | str,
+        workdir: bytes | str,
+        overrides: bool = False,
+        volatile: bool = False,
+        access: int = 0,
     ) -> None:
-        root = os.open(upperdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self.base = _locked(workdir, root, upperdir)
+        """`access`: see `unionfs.features.Features`."""
+        root, self.base, self._tree = open_both(upperdir, workdir, access)
+        _lock(self.base, workdir, root, upperdir)
         self.device = os.fstat(root).st_dev
         self.durable = not volatile and syscalls.filesystem_type(root) not in _IN_MEMORY
         """Whether fsync(2) has anything to do here."""
-        super().__init__(root, share(), work=_subdirectory(self.base, b"work"), store=self.base)
+        quiet = access if self._tree < 0 else 0
+        super().__init__(root, share(), quiet, work=_subdirectory(self.base, b"work"), store=self.base)
         self.origins = _subdirectory(self.base, b"origins")
         for name in os.listdir(self.work):
             self.discard(os.fsencode(name))
@@ -133,18 +141,17 @@ class Upper(Making):
     def close(self) -> None:
         """Release every descriptor and the lock."""
         self.give_up()
-        for fd in (self.root, self.work, self.origins, self.base):
-            os.close(fd)
+        for fd in (self.root, self.work, self.origins, self.base, self._tree):
+            if fd >= 0:
+                os.close(fd)
 
 
-def _locked(workdir: bytes | str, root: int, upperdir: bytes | str) -> int:
-    """Open the work directory of an upper directory, and lock both."""
-    base = os.open(workdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _lock(base: int, workdir: bytes | str, root: int, upperdir: bytes | str) -> None:
+    """Lock the work and the upper directory."""
     if os.fstat(base).st_dev != os.fstat(root).st_dev:
         raise OSError(errno.EXDEV, f"the work directory is not on the file system of the upper; {_BESIDE}", workdir)
     lock(base, "work directory", workdir, work=base)
     lock(root, "upper directory", upperdir, work=-1)
-    return base
 
 
 def _probed(upper: Upper, workdir: bytes | str) -> Abilities:

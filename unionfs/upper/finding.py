@@ -11,6 +11,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from unionfs import mountflags
 from unionfs.descriptors import Descriptors
 from unionfs.nodes import Directory, Node
 from unionfs.tidying import tidying
@@ -23,8 +24,10 @@ _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 class Finding(Insisting):
     """Finds nodes below `root`, a descriptor of the upper directory; keeps up to `capacity` descriptors of a kind."""
 
-    def __init__(self, root: int, capacity: int, work: int) -> None:
-        """`work`: a descriptor of the directory for temporaries."""
+    def __init__(self, root: int, capacity: int, quiet: int, work: int) -> None:
+        """`work`: a descriptor of the directory for temporaries. `quiet`: MS_ flags on access times that are this
+        process's to keep, since the host's mount does not have them.
+        """
         super().__init__()
         self.root = root
         self.work = work
@@ -35,6 +38,9 @@ class Finding(Insisting):
         self._readable = Descriptors(min(capacity, 64))
         """Files that could not be opened for writing."""
         self.able = Abilities()
+        self._noatime = os.O_NOATIME if quiet & mountflags.NOATIME else 0
+        self._quiet = Descriptors(min(capacity, 64))
+        """Files for readers that leave no trace in st_atime."""
 
     @contextmanager
     def insisting(self) -> Iterator[None]:
@@ -152,8 +158,20 @@ class Finding(Insisting):
             return node.fd
         if fd < 0:
             path, follow = self.path(node)
-            fd = _open_data(path, os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
+            fd = _open_data(path, self._noatime | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
             self._files.put(node.id, fd)
+        return fd
+
+    def quiet(self, node: Node) -> int:
+        """As `readable`, for who opened the file with O_NOATIME: its owner, as the kernel saw to (open(2))."""
+        fd = self._quiet.get(node.id)
+        if fd < 0:
+            path, follow = self.path(node)
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_NOATIME | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
+            except PermissionError:  # the owner on the host is another than the one who shows, or may not read it
+                return self.readable(node)
+            self._quiet.put(node.id, fd)
         return fd
 
     def readable(self, node: Node) -> int:
@@ -167,17 +185,22 @@ class Finding(Insisting):
         path, follow = self.path(node)
         flags = os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
         try:
-            fd = os.open(path, os.O_RDWR | flags)
+            fd = _open_quietly(path, os.O_RDWR | flags | self._noatime)
             self._files.put(node.id, fd)
         except OSError as error:
             if error.errno not in (errno.EROFS, errno.EACCES):
                 raise
             try:
-                fd = os.open(path, os.O_RDONLY | flags)
+                fd = _open_quietly(path, os.O_RDONLY | flags | self._noatime)
             except PermissionError:
                 return self.file(node)
             self._readable.put(node.id, fd)
         return fd
+
+    def note_listing(self, directory: Directory) -> None:
+        """Have the host move the access time of a directory that is read, which else is known without reading."""
+        with os.scandir(self.path(directory)[0]) as entries:
+            next(entries, None)
 
     def keep_file(self, node: Node, fd: int) -> None:
         """A descriptor for reading and writing of a node that was just made; owned from now on."""
@@ -233,6 +256,7 @@ class Finding(Insisting):
         """Close what is kept for a node that nobody can name or use any more."""
         self._files.drop(node.id)
         self._readable.drop(node.id)
+        self._quiet.drop(node.id)
         self._directories.drop(node.id)
         if node.fd >= 0:
             os.close(node.fd)
@@ -247,6 +271,7 @@ class Finding(Insisting):
         """Close what is open only because it may be wanted again."""
         self._files.close()
         self._readable.close()
+        self._quiet.close()
         self._directories.close()
 
 
@@ -261,13 +286,23 @@ def _open_data(path: bytes, flags: int) -> int:
     namespace still needs the mode bits on the host.
     """
     try:
-        return os.open(path, os.O_RDWR | flags)
+        return _open_quietly(path, os.O_RDWR | flags)
     except PermissionError:
         mode = stat.S_IMODE(os.stat(path, follow_symlinks=not flags & os.O_NOFOLLOW).st_mode)
         if mode & 0o600 == 0o600:
             raise
         os.chmod(path, mode | 0o600)
         try:
-            return os.open(path, os.O_RDWR | flags)
+            return _open_quietly(path, os.O_RDWR | flags)
         finally:
             os.chmod(path, mode)
+
+
+def _open_quietly(path: bytes, flags: int) -> int:
+    """open(2), and where O_NOATIME is among the flags and not allowed, as for files of other owners, without that."""
+    try:
+        return os.open(path, flags)
+    except PermissionError as error:
+        if error.errno != errno.EPERM or not flags & os.O_NOATIME:
+            raise
+        return os.open(path, flags & ~os.O_NOATIME)

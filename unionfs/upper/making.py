@@ -21,9 +21,9 @@ Make = Callable[[int, bytes], int]
 class Making(Finding):
     """Makes, publishes and removes. `work` is a descriptor of the directory for temporaries."""
 
-    def __init__(self, root: int, capacity: int, work: int, store: int) -> None:
+    def __init__(self, root: int, capacity: int, quiet: int, work: int, store: int) -> None:
         """`store`: see `whiteout.Writer`."""
-        super().__init__(root, capacity, work)
+        super().__init__(root, capacity, quiet, work)
         self._temporaries = itertools.count()
         self.whiteouts = whiteout.Writer(store=store)
 
