@@ -77,7 +77,7 @@ class Documents:
             data = data if data is not None else self._read(one, document)
             value = oci.load(data, document)
             if not oci.is_index(one.media_type, value, document):
-                media_type = one.media_type or oci.Fields(value, document).text("mediaType", "") or oci.MANIFEST
+                media_type = oci.manifest_type(one.media_type, value)
                 plain = one._replace(media_type=media_type, annotations={}, platform=None)
                 return self._described((plain, data), value, document)
             one = platforms.choose(oci.index(value, document), self._wanted, what)

@@ -296,6 +296,12 @@ def is_index(stated: str, value: Any, what: str) -> bool:
     return False
 
 
+def manifest_type(stated: str, value: Any) -> str:
+    """The media type of a manifest: what its descriptor states, else the document itself, else OCI's."""
+    own = Fields(value, "manifest").text("mediaType", "")
+    return next((found for found in (stated, own) if found in MANIFEST_TYPES), MANIFEST)
+
+
 def check_media_type(stated: str, what: str) -> None:
     """NotAnImage for a media type that is neither a manifest's nor an index's nor silent."""
     if stated.startswith(_SCHEMA_1):

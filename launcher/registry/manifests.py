@@ -50,17 +50,16 @@ async def describe(session: Session, wanted: Reference, platform: Platform | Non
     if wanted.digest and digest != wanted.digest:
         raise UfsError(f"{what} does not match its digest: it has {digest}; the registry is damaged or lies")
     one = Descriptor(media_type, digest, len(data))
-    for _ in range(_MAX_NESTING):
-        if one.media_type not in oci.INDEX_TYPES:
-            break
-        inner = oci.index(oci.load(data, f"{what}: index"), f"{what}: index")
-        one = platforms.choose(inner, platform, what)
+    for _ in range(_MAX_NESTING + 1):
+        document = oci.load(data, f"{what}: manifest")
+        if not oci.is_index(one.media_type, document, f"{what}: manifest"):
+            one = one._replace(media_type=oci.manifest_type(one.media_type, document))
+            return await _described(session, what, digest, one, data, platform)
+        one = platforms.choose(oci.index(document, f"{what}: index"), platform, what)
         data, media_type = await _manifest(session, one.digest, what)
         one = one._replace(media_type=one.media_type or media_type)
         _verify(data, one, f"{what}: manifest {one.hex[:12]}")
-    if one.media_type in oci.INDEX_TYPES:
-        raise UfsError(f"{what}: indexes are nested more than {_MAX_NESTING} deep; the image is malformed")
-    return await _described(session, what, digest, one, data, platform)
+    raise UfsError(f"{what}: indexes are nested more than {_MAX_NESTING} deep; the image is malformed")
 
 
 async def _described(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -230,3 +231,30 @@ def test_basic_credentials_of_podman_and_docker(root_user: User, guarded: str) -
     refused = root_user.run(["ufs", "pull", PLAIN, f"{guarded}/tricky:gzip"])
     assert refused.returncode == 1
     assert f"ufs login {guarded}" in refused.stderr
+
+
+@pytest.mark.only_root
+@pytest.mark.parametrize("content_type", ["text/plain; charset=utf-8", "application/json", "application/octet-stream"])
+def test_a_registry_that_does_not_say_what_a_manifest_is(root_user: User, proxy: Proxy, content_type: str) -> None:
+    """Old ones and plain web servers; the manifest itself says nothing either, so its fields do."""
+
+    def silent(exchange: Exchange) -> bool:
+        if exchange.method != "GET" or "/manifests/" not in exchange.path:
+            return False
+        document = json.loads(exchange.body()[1])
+        document.pop("mediaType", None)
+        if exchange.path.endswith("/gzip"):  # the tag is led through an index, as untold
+            inner = json.dumps(document).encode()
+            digest = f"sha256:{hashlib.sha256(inner).hexdigest()}"
+            seen[f"/{digest}"] = inner
+            document = {"manifests": [{"digest": digest, "size": len(inner)}]}
+        return exchange.answer(200, {"Content-Type": content_type}, json.dumps(document).encode())
+
+    def inner(exchange: Exchange) -> bool:
+        found = [data for end, data in seen.items() if exchange.path.endswith(end)]
+        return bool(found) and exchange.answer(200, {"Content-Type": content_type}, found[0])
+
+    seen: dict[str, bytes] = {}
+    proxy.faults += [inner, silent]
+    root_user.run(["ufs", "pull", PLAIN, f"{proxy.host}/tricky:gzip"], check=True)
+    assert f"{proxy.host}/tricky" in root_user.run(["ufs", "images"], check=True).stdout
