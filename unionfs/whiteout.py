@@ -34,14 +34,6 @@ SHARED: Final = b"whiteout"
 _OPAQUE: Final = ("trusted.overlay.opaque", "user.overlay.opaque", "user.fuseoverlayfs.opaque")
 _REDIRECT: Final = ("trusted.overlay.redirect", "user.overlay.redirect")
 _WHITEOUT: Final = ("trusted.overlay.whiteout", "user.overlay.whiteout")
-_HIDDEN: Final = (
-    b"trusted.overlay.",
-    b"user.overlay.",
-    b"user.fuseoverlayfs.",
-    b"user.ufs.",
-    b"user.containers.override_",
-)
-
 DT_UNKNOWN: Final = 0
 DT_DIR: Final = stat.S_IFDIR >> 12
 DT_REG: Final = stat.S_IFREG >> 12
@@ -100,11 +92,6 @@ class Listing(NamedTuple):
     """Names that the layers below must not show. A name may be in both: a replaced directory."""
     opaque: bool
     """Whether ``.wh..wh..opq`` is there. The xattrs of the directory are `marks`' business."""
-
-
-def is_hidden_xattr(name: bytes) -> bool:
-    """Whether an xattr is a mark of layers, which a union never shows and never lets be set."""
-    return name.startswith(_HIDDEN)
 
 
 def is_whiteout(status: os.stat_result) -> bool:

@@ -506,12 +506,23 @@ mounts = pytest.mark.parametrize("system", SYSTEMS[1:], indirect=True)
 
 
 @mounts
-def test_marks_are_neither_shown_nor_set_through_a_mount(system: System) -> None:
+def test_marks_are_not_shown_and_others_of_their_names_are_none(system: System) -> None:
     path = system.root / "n"
     (system.root / "d").rename(path)  # leaves a redirect
     assert os.listxattr(path) == []
-    for name in ("user.overlay.opaque", "user.overlay.redirect", "user.ufs.origin"):
+    names = ("user.overlay.opaque", "user.overlay.redirect", "user.ufs.origin", "user.fuseoverlayfs.opaque")
+    for name in (*names, "user.containers.override_stat", "user.overlay.overlay.opaque"):
         with raises(errno.ENODATA):
             os.getxattr(path, name)
-        with raises(errno.EPERM):
-            os.setxattr(path, name, b"y")
+        with raises(errno.ENODATA):
+            os.removexattr(path, name)
+        os.setxattr(path, name, b"y")
+    for _ in range(2):
+        assert sorted(os.listdir(path)) == ["e", "f", "g", "h", "l"]
+        assert os.getxattr(path, "user.overlay.redirect") == b"y"
+        assert len(os.listxattr(path)) == 6
+        system.remount()
+    os.removexattr(path, "user.overlay.redirect")
+    assert "user.overlay.redirect" not in os.listxattr(path)
+    system.remount()
+    assert (path / "f").read_text() == "content of d/f"

@@ -166,21 +166,3 @@ def test_a_file_system_without_xattrs_has_no_marks() -> None:
         assert not whiteout.is_opaque(fd)
     finally:
         os.close(fd)
-
-
-@pytest.mark.parametrize(
-    ("name", "hidden"),
-    [
-        (b"trusted.overlay.opaque", True),
-        (b"user.overlay.redirect", True),
-        (b"user.fuseoverlayfs.opaque", True),
-        (b"user.ufs.origin", True),
-        (b"user.containers.override_stat", True),
-        (b"user.containers.other", False),
-        (b"user.overlayfs", False),
-        (b"user.mime_type", False),
-        (b"security.capability", False),
-    ],
-)
-def test_hidden_xattrs(name: bytes, hidden: bool) -> None:
-    assert whiteout.is_hidden_xattr(name) == hidden

@@ -11,7 +11,7 @@ from array import array
 from unionfs.fuse import wire
 from unionfs.image.format import ATTR_SIZE, XATTR
 from unionfs.image.layer import Member
-from unionfs.whiteout import is_hidden_xattr
+from unionfs.xattrnames import shown
 
 _DIRECTORY_SIZE = 4096  # what a directory shows as size, since tar has none; counted as 8 blocks
 
@@ -90,9 +90,10 @@ class Inodes:
         return len(self.data) - 1
 
     def _set_xattrs(self, inode: int, xattrs: dict[bytes, bytes]) -> None:
-        shown = {name: value for name, value in sorted(xattrs.items()) if not is_hidden_xattr(name)}
-        if shown:
-            packed = pack_xattrs(shown)
+        named = {shown(name): value for name, value in sorted(xattrs.items())}
+        kept = {name: value for name, value in named.items() if name is not None}
+        if kept:
+            packed = pack_xattrs(kept)
             self.xattrs[inode] = self._packed.setdefault(packed, packed)
 
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from unionfs import override, whiteout
+from unionfs import override, whiteout, xattrnames
 from unionfs.descriptors import Descriptors, share
 from unionfs.fuse import wire
 from unionfs.live import merge
@@ -318,15 +318,10 @@ class DirectoryStack:
         path, follow = whiteout.path(self._pool.fd(place), name), name is None
         shown: dict[bytes, bytes] = {}
         for attribute in map(os.fsencode, _list_xattrs(path, follow)):
-            own = self._shown_name(attribute, place)
+            own = xattrnames.shown(attribute, self._overridden[place.layer])
             if own is not None and (value := _get_xattr(path, attribute, follow)) is not None:
                 shown[own] = value
         return shown
-
-    def _shown_name(self, name: bytes, place: LayerDir) -> bytes | None:
-        if self._overridden[place.layer]:
-            name = override.shown_xattr(name)
-        return None if whiteout.is_hidden_xattr(name) else name
 
     # The whole.
 

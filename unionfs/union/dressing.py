@@ -11,7 +11,7 @@ import os
 import stat
 from collections.abc import Mapping
 
-from unionfs import override
+from unionfs import override, xattrnames
 from unionfs.fuse import wire
 from unionfs.override import Override
 from unionfs.tree import ROOT
@@ -70,7 +70,7 @@ class Dressing(Attributes):
             if owner is not None and owner != (os.geteuid(), os.getegid()):
                 os.chown(temporary, *owner, dir_fd=work, follow_symlinks=False)
         for name, value in xattrs.items():
-            self._copy_xattr(path, override.stored_xattr(name) if self.upper.overrides else name, value)
+            self._copy_xattr(path, xattrnames.stored(name, self.upper.overrides), value)
         marked = origin is not None and self._mark_origin(fd, origin)
         if not stat.S_ISLNK(attr.mode):  # after the xattrs: a mode without "w" shuts the server out, too (xattr(7))
             os.chmod(path, host_mode(attr.mode, kept))

@@ -188,13 +188,26 @@ class Reading(Core):
             return wire.direntplus(bytes(wire.ENTRY_SIZE), self._dot_ino(id, name), after, stat.S_IFDIR >> 12, name)
         try:
             entry = self.lookup(id, name)
-        except OSError:
-            return wire.unknown_direntplus(after, whiteout.shown(name))
+        except OSError as failure:
+            found = self._insistently(id, name) if failure.errno == errno.EACCES else None
+            if found is None:
+                return wire.unknown_direntplus(after, whiteout.shown(name))
+            entry = found
         if entry[:8] == bytes(8):
             return b""
         ino = int.from_bytes(entry[wire.ENTRY_INO], "little")
         type_ = int.from_bytes(entry[wire.ENTRY_MODE], "little") >> 12
         return wire.direntplus(bytes(entry), ino, after, type_, whiteout.shown(name))
+
+    def _insistently(self, id: int, name: bytes) -> bytes | memoryview | None:
+        """The entry of something of the upper, whose other name may lie where this server is shut out."""
+        node = self.nodes.get(id)
+        if not isinstance(node, Directory) or name not in self.names(node):
+            return None
+        try:
+            return self.insist(lambda: self.lookup(id, name))
+        except OSError:
+            return None
 
     def _dot_ino(self, id: int, name: bytes) -> int:
         node = self.nodes.get(id)

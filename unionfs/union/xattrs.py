@@ -1,4 +1,4 @@
-"""Extended attributes. The marks of layers are never shown, and nobody may set one through the mount."""
+"""Extended attributes. The marks of layers are never shown; what a program sets by such a name is none on disk."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import stat
 from functools import cache
 
-from unionfs import acl, override, ownership, whiteout
+from unionfs import acl, ownership, xattrnames
 from unionfs.nodes import Directory, Node
 from unionfs.union.core import error
 from unionfs.union.hardlinks import HardLinks
@@ -22,8 +22,6 @@ class Xattrs(HardLinks):
     def getxattr(self, id: int, name: bytes) -> bytes:
         """One value; ENODATA where there is none."""
         self._check(name)
-        if whiteout.is_hidden_xattr(name):
-            raise error(errno.ENODATA)
         value = self._value(id, name)
         return acl.shown(value, self.owners) if name in acl.NAMES else value
 
@@ -59,14 +57,11 @@ class Xattrs(HardLinks):
             return [name for name in self.tree.xattrs(id) if shown or not name.startswith(b"trusted.")]
         target, follow = self.upper.target(node)
         names = map(os.fsencode, os.listxattr(target, follow_symlinks=follow))
-        if self.upper.overrides:
-            names = map(override.shown_xattr, names)
-        return [name for name in names if not whiteout.is_hidden_xattr(name)]
+        return [own for name in names if (own := xattrnames.shown(name, self.upper.overrides)) is not None]
 
     def setxattr(self, id: int, name: bytes, value: bytes, flags: int, kill_setgid: bool = False) -> None:
         """Set one; flags are XATTR_CREATE and XATTR_REPLACE. `kill_setgid`: whoever sets this ACL loses that bit."""
         self._check(name)
-        self._refuse_marks(name)
         if name in acl.NAMES:
             if self.upper.overrides:
                 raise error(errno.EOPNOTSUPP)  # it would have to agree with the mode on the host
@@ -85,7 +80,6 @@ class Xattrs(HardLinks):
     def removexattr(self, id: int, name: bytes) -> None:
         """Remove one; ENODATA where there is none, without promoting for it."""
         self._check(name)
-        self._refuse_marks(name)
         if self.upper_or_none is None:
             raise error(errno.EROFS)
         if id not in self.nodes and name not in self.tree.xattrs(id):
@@ -105,17 +99,12 @@ class Xattrs(HardLinks):
 
     def _stored(self, name: bytes) -> bytes:
         """The name that an xattr has on disk."""
-        return override.stored_xattr(name) if self.upper.overrides else name
+        return xattrnames.stored(name, self.upper.overrides)
 
     @staticmethod
     def _acl_changed(node: Node, name: bytes) -> None:
         if isinstance(node, Directory) and name == acl.DEFAULT:
             node.default_acl = None
-
-    @staticmethod
-    def _refuse_marks(name: bytes) -> None:
-        if whiteout.is_hidden_xattr(name):
-            raise error(errno.EPERM)
 
 
 @cache

@@ -158,6 +158,9 @@ def _probed(upper: Upper, workdir: bytes | str) -> Abilities:
     try:
         return probe(upper.root, upper.work, upper.temporary)
     except OSError as error:
+        if error.errno == errno.EOPNOTSUPP and error.filename is None:
+            message = f"{error.strerror}, as on another overlay; name an upper and a work directory on a disk"
+            raise OSError(errno.EOPNOTSUPP, message, workdir) from error
         if error.errno != errno.EXDEV:
             raise
         raise OSError(

@@ -54,7 +54,8 @@ def probe(root: int, work: int, temporary: Callable[[], bytes]) -> Abilities:
     """Try; `temporary` names what is made in `work` for it. On a full disk nothing is tried, and all is hoped for.
 
     Raises EXDEV where nothing can be moved from the work directory to the upper directory, though they lie on one file
-    system: each may be a bind mount of its own, or on another branch of the file system.
+    system: each may be a bind mount of its own, or on another branch of the file system. Raises EOPNOTSUPP where no
+    form of whiteout can be kept: a mount of fuse-overlayfs takes each for its own.
     """
     with contextlib.suppress(
         FileNotFoundError
@@ -66,6 +67,8 @@ def probe(root: int, work: int, temporary: Callable[[], bytes]) -> Abilities:
     try:
         os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=work))
         os.mkdir(directory, 0o700, dir_fd=work)
+        if not _keeps_whiteouts(work, temporary()):
+            raise OSError(errno.EOPNOTSUPP, "no form of whiteout can be kept there")
         _cross(root, work, file)
         noreplace = _renames(work, file, moved, syscalls.RENAME_NOREPLACE)
         if noreplace:
@@ -88,6 +91,20 @@ def probe(root: int, work: int, temporary: Callable[[], bytes]) -> Abilities:
     finally:
         for name in os.listdir(whiteout.path(work)):
             remove_tree(work, os.fsencode(name))
+
+
+def _keeps_whiteouts(work: int, name: bytes) -> bool:
+    """Whether a whiteout, as a device or as a file, is still there once it was made."""
+    for writer in (whiteout.Writer(devices=False), whiteout.Writer(devices=True)):
+        try:
+            writer.hide(work, name)
+        except OSError as failure:
+            if failure.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            continue
+        if whiteout.exists(work, name if writer.devices else whiteout.PREFIX + name):
+            return True
+    return False
 
 
 def _cross(root: int, work: int, file: bytes) -> None:

@@ -90,6 +90,8 @@ class Finding(Insisting):
             return b"/proc/self/fd/%d/%s" % (self.work, node.hidden), False
         if node.where is None:
             return b"/proc/self/fd/%d" % self._removed(node), True
+        if self.insists and isinstance(node, Directory):  # by a descriptor, which opens it up
+            return b"/proc/self/fd/%d" % self.directory(node), True
         directory, name = node.where
         return b"/proc/self/fd/%d/%s" % (self.directory(directory), name), False
 

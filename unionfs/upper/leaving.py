@@ -64,10 +64,12 @@ def _leave(upper: Upper, record: int) -> None:
         *above, name = file.read().split(b"/")
     place = os.dup(upper.root)
     try:
+        upper.open_up(place)
         for part in above:
             below = os.open(part, _DIRECTORY, dir_fd=place)
             os.close(place)
             place = below
+            upper.open_up(place)
         if isinstance(whiteout.probe(place, name), os.stat_result):
             return  # It has not moved.
         os.rename(b"device", name, src_dir_fd=record, dst_dir_fd=place)
