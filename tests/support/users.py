@@ -150,7 +150,7 @@ class User:
 
 _NO_INTERNET = """\
 [[registry]]
-prefix = "docker.io"
+location = "docker.io"
 blocked = true
 """
 """What a user says of registries: no test asks the internet for an image that the store lacks."""
