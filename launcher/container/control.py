@@ -33,6 +33,7 @@ import socket
 from contextlib import suppress
 from typing import Any
 
+from launcher.errors import UfsError
 from launcher.sandbox.protocol import Channel, PeerGone
 
 NAME = "socket"
@@ -46,7 +47,14 @@ def listen(directory: str) -> socket.socket:
     with _Reachable(directory) as path:
         with suppress(FileNotFoundError):  # the first start
             os.unlink(path)
-        end.bind(path)
+        try:
+            end.bind(path)
+        except OSError as error:  # sshfs and others have none
+            raise UfsError(
+                f"{directory}: no socket can be made here ({error.strerror}), which a container needs; "
+                "set UFS_ROOT to a directory on another file system",
+                125,
+            ) from error
     end.listen(128)
     end.setblocking(False)
     return end

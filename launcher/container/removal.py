@@ -11,7 +11,10 @@ def vanish(directory: str) -> str:
     if os.path.basename(above) != "containers" or name.startswith("."):
         return directory
     hidden = f"{above}/.removed-{name}"
-    os.rename(directory, hidden)
+    try:
+        os.rename(directory, hidden)
+    except FileNotFoundError:  # someone was first
+        return directory
     return hidden
 
 
@@ -39,9 +42,20 @@ def remove_tree(path: str) -> None:
                 os.rmdir(names.pop(), dir_fd=here)
             else:
                 break
+        if _is_kept_open(here):
+            return
     finally:
         os.close(here)
     os.rmdir(path)
+
+
+def _is_kept_open(directory: int) -> bool:
+    """Whether nothing but files is left that some process has open, which FUSE file systems and NFS keep by such names.
+
+    Here they are the container's lock and log, which its last process closes; `prune` then finds the empty directory.
+    """
+    left = os.listdir(f"/proc/self/fd/{directory}")
+    return bool(left) and all(name.startswith((".fuse_hidden", ".nfs")) for name in left)
 
 
 def _step(here: int, name: str, flags: int) -> int:

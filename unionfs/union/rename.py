@@ -18,7 +18,7 @@ from unionfs.tidying import tidying
 from unionfs.tree import ROOT
 from unionfs.union.core import check_new_name, error
 from unionfs.union.namespace import Namespace, Vacancy
-from unionfs.upper import REDIRECT, leaving
+from unionfs.upper import NO_XATTR, REDIRECT, leaving
 
 _KNOWN = {
     0,
@@ -208,7 +208,7 @@ class Renaming(Namespace):
         except OSError as failure:
             # Without xattrs, or with too long a one, there is no redirect: mv(1) then copies, as it does
             # between file systems, and as the kernel's overlayfs makes it (redirect_dir=off).
-            if failure.errno in (errno.EOPNOTSUPP, errno.E2BIG, errno.ERANGE):
+            if failure.errno in (*NO_XATTR, errno.E2BIG, errno.ERANGE):
                 raise error(errno.EXDEV) from failure
             raise
 

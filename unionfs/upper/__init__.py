@@ -74,7 +74,7 @@ class Upper(Making):
         self.overrides = self._keeps_overrides(overrides)
         """Whether owners and modes are kept in xattrs; see `unionfs.override`."""
         self._some_overrides = override.SOME in whiteout.xattr_names(root)
-        self._try_whiteouts()
+        self._try_whiteouts(upperdir)
 
     def _keeps_overrides(self, wanted: bool) -> bool:
         """By the mark on the root, which is set where that is wanted."""
@@ -113,13 +113,29 @@ class Upper(Making):
             return found
         return found if stat.S_IFMT(found.mode) != stat.S_IFMT(status.st_mode) else None
 
-    def _try_whiteouts(self) -> None:
+    def _try_whiteouts(self, upperdir: bytes | str) -> None:
         """Find out which form of whiteout works here, before one is needed in the middle of something."""
         if not (self.able.exchange and self.able.leaving):
             self.whiteouts.devices = False  # the steps that devices need cannot be made
+        if not (self._whiteout_stays() or self._whiteout_stays()):  # as a device, and else as a file
+            message = "what it lies on takes whiteouts for its own, as fuse-overlayfs does; name a directory on a disk"
+            raise OSError(errno.EOPNOTSUPP, message, upperdir)
+
+    def _whiteout_stays(self) -> bool:
+        """Whether a whiteout is there when it was made; where it is not, they will be files."""
         name = self.temporary()
-        self.whiteouts.hide(self.work, name)
-        self.discard(name if self.whiteouts.devices else whiteout.PREFIX + name)
+        try:
+            self.whiteouts.hide(self.work, name)
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # a name of an overlay's own
+                return False
+            raise
+        mark = name if self.whiteouts.devices else whiteout.PREFIX + name
+        if not whiteout.exists(self.work, mark):
+            self.whiteouts.devices = False
+            return False
+        self.discard(mark)
+        return True
 
     def get_mark(self, directory: Directory, mark: str | bytes) -> bytes | None:
         """An xattr of a directory, None where it has none or may have none."""

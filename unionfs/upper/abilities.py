@@ -25,8 +25,9 @@ from typing import NamedTuple
 from unionfs import syscalls, whiteout
 from unionfs.upper.removing import remove_tree
 
-MARK = b".wh..wh.ufs"
-"""In the upper directory, for a moment. A server that is killed then leaves the whiteout of a name that cannot be."""
+MARK = b".ufs-probe"
+"""In the upper directory, for a moment. No ``.wh.`` name: below may be an overlay, too. The next mount takes away what
+a server that is killed then leaves."""
 
 _NOT_HERE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 """The file system does not know a flag or a call."""
@@ -73,8 +74,9 @@ def probe(root: int, work: int, temporary: Callable[[], bytes]) -> Abilities:
         noreplace = _renames(work, file, moved, syscalls.RENAME_NOREPLACE)
         if noreplace:
             file, moved = moved, file
-        leaving = _renames(work, file, moved, syscalls.RENAME_WHITEOUT) and _is_whiteout(work, file)
-        if leaving:
+        leaves = _renames(work, file, moved, syscalls.RENAME_WHITEOUT)
+        leaving = leaves and whiteout.exists(work, file)
+        if leaves:
             file = moved
         return Abilities(
             noreplace=noreplace,
@@ -128,10 +130,6 @@ def _renames(work: int, name: bytes, newname: bytes, flags: int) -> bool:
             return False
         raise
     return True
-
-
-def _is_whiteout(work: int, name: bytes) -> bool:
-    return whiteout.is_whiteout(os.stat(name, dir_fd=work, follow_symlinks=False))
 
 
 def _links(work: int, file: bytes, link: bytes) -> bool:
