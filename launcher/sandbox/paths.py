@@ -113,13 +113,15 @@ class Targets:
         return os.path.isdir(path) and os.stat(path).st_dev == self._root
 
     def link(self, path: str, target: str) -> None:
-        """Make the symbolic link `path` to `target`, unless there is something of that name."""
-        directory = self.directory(os.path.dirname(path))
+        """Make the symbolic link `path` to `target` in the container's layer, where nothing of that name is."""
+        parent, name = os.path.split(path)
+        directory = self.directory(parent)
         try:
-            if not os.path.lexists(path):
-                with _times_kept(os.path.dirname(path)):
-                    os.symlink(target, os.path.basename(path), dir_fd=directory)
-                self.created.append(path)
+            if os.fstat(directory).st_dev == self._root and not os.path.lexists(path):
+                real = os.path.realpath(parent)
+                with _times_kept(real):
+                    os.symlink(target, name, dir_fd=directory)
+                self.created.append(os.path.join(real, name))
         finally:
             os.close(directory)
 

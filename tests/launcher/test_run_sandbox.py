@@ -59,6 +59,12 @@ def test_devices(run: Runner) -> None:
     ]  # fmt: skip
 
 
+def test_mtab_is_a_link_where_the_image_has_none(run: Runner) -> None:
+    assert run.out("IMAGE", "sh", "-c", "readlink /etc/mtab; grep -c ' / ' /etc/mtab") == "/proc/mounts\n1\n"
+    run.kept("--name", "box", "IMAGE", "true", check=True)
+    assert run.user.run(["ufs", "diff", "box"], check=True).stdout == ""
+
+
 def test_device_nodes_cannot_be_made(run: Runner) -> None:
     done = run("IMAGE", "sh", "-c", "mknod /dev/sda b 8 0; test -b /dev/sda; echo $?")
     assert done.stdout == "1\n"
