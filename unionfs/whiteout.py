@@ -27,6 +27,8 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 PREFIX: Final = b".wh."
+LONGEST: Final = 255 - len(PREFIX)
+"""Bytes of a name that ``.wh.`` can precede."""
 OPAQUE_NAME: Final = b".wh..wh..opq"
 SHARED: Final = b"whiteout"
 """Name of the device that a `Writer` links to."""
@@ -158,7 +160,7 @@ def probe(dirfd: int, name: bytes, *, aufs: bool = True, xwhiteouts: bool = Fals
 
 def is_marked(dirfd: int, name: bytes) -> bool:
     """Whether ``.wh.NAME`` is in the directory: NAME, where the same layer has it, hides those below."""
-    return len(name) <= 255 - len(PREFIX) and exists(dirfd, PREFIX + name)
+    return len(name) <= LONGEST and exists(dirfd, PREFIX + name)
 
 
 def is_xwhiteout(dirfd: int, name: bytes, status: os.stat_result) -> bool:
@@ -258,9 +260,12 @@ class Writer:
 
     def hide(self, dirfd: int, name: bytes) -> None:
         """Write a whiteout for `name`, which must not exist in the directory (EEXIST as a device)."""
+        if not self.devices and len(name) > LONGEST:
+            self.make_device(dirfd, name)
+            return
         if self.devices:
             try:
-                self._make(dirfd, name)
+                self.make_device(dirfd, name)
             except OSError as error:
                 # EPERM: before Linux 5.8, nodev-like policies. EINVAL, ENOTSUP: file systems without devices.
                 if error.errno not in (errno.EPERM, errno.EINVAL, errno.ENOTSUP):
@@ -270,7 +275,8 @@ class Writer:
                 return
         _touch(dirfd, PREFIX + name)
 
-    def _make(self, dirfd: int, name: bytes) -> None:
+    def make_device(self, dirfd: int, name: bytes) -> None:
+        """A whiteout as a device. Raises what making one does where the file system has none."""
         if self._store < 0:
             os.mknod(name, stat.S_IFCHR, 0, dir_fd=dirfd)
             return

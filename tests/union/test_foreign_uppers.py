@@ -142,3 +142,34 @@ def test_a_whiteout_device_from_elsewhere_gives_way(tmp_path: Path) -> None:
             assert (mounted.target / "b").is_file()
         finally:
             mounted.unmount()
+
+
+def test_names_too_long_for_a_whiteout_file(tmp_path: Path) -> None:
+    """``.wh.NAME`` has no room: a device hides them, which bindfs has, too."""
+    names = [f"{kind}{'x' * 254}" for kind in "abcde"]
+    lower = tmp_path / "lower"
+    lower.mkdir()
+    for name in names[:3]:
+        (lower / name).write_text(name[0])
+    for name in names[3:]:
+        (lower / name).mkdir()
+    with foreign("bindfs", tmp_path / "foreign") as disk:
+        mounted = Mounted(tmp_path, lambda: DirectoryStack([os.fsencode(lower)]), "direct", disk=disk)
+        mounted.mount()
+        try:
+            target = mounted.target
+            (target / names[0]).unlink()
+            (target / names[1]).write_text("changed")
+            (target / names[1]).unlink()
+            (target / names[2]).rename(target / "moved")
+            (target / names[3]).rmdir()
+            (target / names[4]).rename(target / "elsewhere")
+            for _ in range(2):
+                assert sorted(path.name for path in target.iterdir()) == ["elsewhere", "moved"]
+                mounted.unmount()
+                mounted.mount()
+            for name in names:
+                (target / name).write_text("again")
+            assert len(list(target.iterdir())) == 7
+        finally:
+            mounted.unmount()

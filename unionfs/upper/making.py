@@ -6,6 +6,7 @@ import contextlib
 import errno
 import itertools
 import os
+import stat
 from collections.abc import Callable, Iterator
 
 from unionfs import acl, syscalls, whiteout
@@ -73,6 +74,10 @@ class Making(Finding):
                 self.move(self.work, temporary, place, name, syscalls.RENAME_EXCHANGE)
                 self.discard(temporary)
                 return
+            if not stat.S_ISDIR(os.stat(temporary, dir_fd=self.work, follow_symlinks=False).st_mode):
+                self.move(self.work, temporary, place, name)
+                self.reveal_file(place, name)
+                return
             self.turn_into_file(place, name)
         self.move(self.work, temporary, place, name, syscalls.RENAME_NOREPLACE)
         if over_mark:
@@ -80,7 +85,8 @@ class Making(Finding):
 
     def turn_into_file(self, place: int, name: bytes) -> None:
         """Put ``.wh.NAME`` in the place of a whiteout device, so that the name is free on disk, too."""
-        self.whiteouts.hide(place, name)  # in that form, or else there were a way to exchange the two
+        if len(name) <= whiteout.LONGEST:
+            self.whiteouts.hide(place, name)  # in that form, or else there were a way to exchange the two
         os.unlink(name, dir_fd=place)
 
     def unlink(self, place: int, name: bytes) -> None:
@@ -184,7 +190,19 @@ class Making(Finding):
 
     @contextlib.contextmanager
     def _hidden_after(self, place: int, name: bytes) -> Iterator[None]:
-        """Inside, a name goes, whose ``.wh.NAME`` is written before and counts from then on."""
+        """Inside, a name goes, whose ``.wh.NAME`` is written before and counts from then on.
+
+        Where the name is too long for that, a device takes its place afterwards; for a moment the tree shows through.
+        """
+        if len(name) > whiteout.LONGEST:
+            temporary = self.temporary()
+            self.whiteouts.make_device(self.work, temporary)
+            try:
+                yield
+                self.move(self.work, temporary, place, name)
+            finally:
+                self.discard_if_there(temporary)
+            return
         self.whiteouts.hide(place, name)
         try:
             yield
