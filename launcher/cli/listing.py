@@ -30,9 +30,7 @@ def show(format_: str | None, default: str, headers: Mapping[str, str], rows: Se
         return
     as_table = text == "table" or text.startswith("table ")
     body = text.removeprefix("table").strip() or default
-    for sign, meant in _ESCAPES:
-        body = body.replace(sign, meant)
-    template = Template(body)
+    template = Template(unescaped(body))
     lines = [template.render(row) for row in rows]
     if not as_table:
         for line in lines:
@@ -43,6 +41,13 @@ def show(format_: str | None, default: str, headers: Mapping[str, str], rows: Se
         dict(headers), dict.fromkeys(("json", "join", "upper", "lower", "title", "truncate", "pad", "split"), _same)
     )
     columns([first, *lines])
+
+
+def unescaped(text: str) -> str:
+    """A template in which a shell left \\t and \\n as they were typed."""
+    for sign, meant in _ESCAPES:
+        text = text.replace(sign, meant)
+    return text
 
 
 def columns(lines: Sequence[str]) -> None:

@@ -18,6 +18,7 @@ from unionfs.commandline import OutputClosed, end_unread, output_may_close
 COMMANDS = {
     "attach": "launcher.cli.execute:attach",
     "cat": "launcher.cli.inside:cat",
+    "container": "launcher.cli.container:container",
     "create": "launcher.cli.run:create_command",
     "df": "launcher.cli.store:df",
     "diff": "launcher.cli.containers:diff",
@@ -26,6 +27,7 @@ COMMANDS = {
     "fsck": "launcher.cli.store:fsck",
     "history": "launcher.cli.store:history",
     "images": "launcher.cli.images:images",
+    "inspect": "launcher.cli.inspect:inspect",
     "kill": "launcher.cli.lifecycle:kill",
     "layers": "launcher.cli.inside:layers",
     "load": "launcher.cli.images:load",
@@ -35,6 +37,7 @@ COMMANDS = {
     "ls": "launcher.cli.inside:ls",
     "mount": "launcher.cli.mount:mount",
     "pause": "launcher.cli.lifecycle:pause",
+    "port": "launcher.cli.inspect:port",
     "prune": "launcher.cli.images:prune",
     "ps": "launcher.cli.ps:ps",
     "pull": "launcher.cli.registries:pull",
@@ -49,6 +52,7 @@ COMMANDS = {
     "start": "launcher.cli.lifecycle:start",
     "stop": "launcher.cli.lifecycle:stop",
     "tag": "launcher.cli.store:tag",
+    "top": "launcher.cli.inspect:top",
     "umount": "launcher.cli.mount:umount",
     "unpause": "launcher.cli.lifecycle:unpause",
     "wait": "launcher.cli.lifecycle:wait",
@@ -84,11 +88,15 @@ class LazyGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names, sorted."""
-        return sorted(COMMANDS)
+        return sorted(self.commands_here())
+
+    def commands_here(self) -> dict[str, str]:
+        """The table of this group: see `COMMANDS`."""
+        return COMMANDS
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one command."""
-        place = COMMANDS.get(cmd_name)
+        place = self.commands_here().get(cmd_name)
         if place is None:
             return None
         module, _, attribute = place.partition(":")
@@ -102,7 +110,7 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does, with a hint for one that does not exist."""
         name = args[0]
-        if name not in COMMANDS and not name.startswith("-"):
+        if name not in self.commands_here() and not name.startswith("-"):
             raise click.UsageError(_no_command(name), ctx)
         return super().resolve_command(ctx, args)
 

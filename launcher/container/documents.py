@@ -1,0 +1,184 @@
+"""What `inspect` shows of a container and of an image: Docker's documents, with Docker's field names."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from typing import Any
+
+from launcher.container import logs, state
+from launcher.container.catalogue import Container
+from launcher.container.config import Config
+from launcher.image import reference
+from launcher.image.resolve import StoredImage
+from launcher.image.store import Record, Store
+from launcher.sandbox import capabilities
+
+_NEVER = "0001-01-01T00:00:00Z"
+
+
+def of_container(container: Container, seen: state.Seen, *, sizes: bool) -> dict[str, Any]:
+    """A container. Of a damaged one there is no more than its id and why."""
+    directory = container.directory
+    found: dict[str, Any] = {"Id": container.id, "Name": f"/{container.name}", "State": _state(seen)}
+    if container.trouble:
+        return found
+    made = container.config
+    words = made.argv
+    found |= {
+        "Created": _moment(made.created),
+        "Path": words[0],
+        "Args": words[1:],
+        "Image": f"sha256:{made.image_id}" if made.image_id else "",
+        "ImageName": made.image,
+        "ResolvConfPath": f"{directory}/resolv.conf",
+        "HostnamePath": f"{directory}/hostname",
+        "HostsPath": f"{directory}/hosts",
+        "LogPath": f"{directory}/{logs.NAME}" if made.log.driver != "none" else "",
+        "RestartCount": 0,
+        "Driver": "ufs",
+        "Platform": "linux",
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": None,
+        "HostConfig": _host_config(made),
+        "GraphDriver": {"Name": "ufs", "Data": {"UpperDir": f"{directory}/upper", "WorkDir": f"{directory}/work"}},
+        "Mounts": [
+            {
+                "Type": "bind",
+                "Source": volume.source,
+                "Destination": volume.target,
+                "Mode": "ro" if volume.read_only else "",
+                "RW": not volume.read_only,
+                "Propagation": "rprivate",
+            }
+            for volume in made.volumes
+        ],
+        "Config": _config(made),
+        "NetworkSettings": {"Ports": {}, "IPAddress": "", "Networks": {"host": {}}},
+    }
+    if sizes:
+        from launcher.container.usage import written
+
+        found["SizeRw"] = written(f"{directory}/upper")
+    return found
+
+
+def of_image(store: Store, record: Record) -> dict[str, Any]:
+    """An image of the store, with all names that it has."""
+    from launcher.image import oci
+
+    config = StoredImage(store, record, record.name).config
+    raw = oci.load(_bytes(store.blob(record.image)), "config")
+    raw = raw if isinstance(raw, dict) else {}
+    names = [reference.parse(one.name) for one in store.records() if one.image == record.image and one.name]
+    layers = [store.layer(digits) for digits in config.diff_ids]
+    size = sum(os.path.getsize(layer) for layer in layers if os.path.exists(layer))
+    return {
+        "Id": f"sha256:{record.image}",
+        "RepoTags": [name.familiar for name in names if name.tag],
+        "RepoDigests": [f"{name.familiar_name}@{record.manifest.digest}" for name in names],
+        "Parent": "",
+        "Comment": raw.get("comment") or "",
+        "Created": config.created,
+        "Author": raw.get("author") or "",
+        "Config": raw.get("config") or {},
+        "Architecture": config.architecture,
+        "Variant": config.platform.variant,
+        "Os": config.os,
+        "Size": size,
+        "VirtualSize": size,
+        "GraphDriver": {"Name": "ufs", "Data": {"Index": store.index(record.image), "Layers": layers}},
+        "RootFS": {"Type": "layers", "Layers": [f"sha256:{digits}" for digits in config.diff_ids]},
+        "Metadata": {"LastTagTime": _NEVER},
+    }
+
+
+def _state(seen: state.Seen) -> dict[str, Any]:
+    alive = isinstance(seen, state.Running | state.Paused)
+    ended = isinstance(seen, state.Exited)
+    return {
+        "Status": "created" if isinstance(seen, state.Starting) else state.name(seen),
+        "Running": alive,
+        "Paused": isinstance(seen, state.Paused),
+        "Restarting": False,
+        "OOMKilled": False,
+        "Dead": isinstance(seen, state.Dead),
+        "Pid": seen.pid if isinstance(seen, state.Running | state.Paused) else 0,
+        "ExitCode": seen.status if isinstance(seen, state.Exited) else 0,
+        "Error": _reason(seen),
+        "StartedAt": _moment(seen.at if alive else seen.started if isinstance(seen, state.Exited) else 0),
+        "FinishedAt": _moment(seen.at if ended else 0),
+    }
+
+
+def _reason(seen: state.Seen) -> str:
+    if isinstance(seen, state.Dead):
+        return seen.reason
+    return seen.error or "" if isinstance(seen, state.Exited) else ""
+
+
+def _host_config(made: Config) -> dict[str, Any]:
+    names = {number: name for name, number in capabilities.NUMBERS.items()}
+    kept = frozenset(made.capabilities)
+    return {
+        "Binds": [f"{one.source}:{one.target}" + (":ro" if one.read_only else "") for one in made.volumes] or None,
+        "ContainerIDFile": "",
+        "LogConfig": {
+            "Type": made.log.driver,
+            "Config": {"max-size": str(made.log.max_size), "max-file": str(made.log.max_file)},
+        },
+        "NetworkMode": "host",
+        "PortBindings": {},
+        "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+        "AutoRemove": made.remove,
+        "VolumeDriver": "",
+        "VolumesFrom": None,
+        "CapAdd": [f"CAP_{names[number]}" for number in sorted(kept - capabilities.DEFAULT)] or None,
+        "CapDrop": [f"CAP_{names[number]}" for number in sorted(capabilities.DEFAULT - kept)] or None,
+        "CgroupnsMode": "private",
+        "IpcMode": "private",
+        "PidMode": "",
+        "UTSMode": "",
+        "Privileged": False,
+        "ReadonlyRootfs": made.read_only,
+        "Init": made.init,
+    }
+
+
+def _config(made: Config) -> dict[str, Any]:
+    begins = len(made.entrypoint)
+    return {
+        "Hostname": made.hostname,
+        "Domainname": "",
+        "User": made.user,
+        "AttachStdin": made.interactive and not made.detached,
+        "AttachStdout": not made.detached,
+        "AttachStderr": not made.detached,
+        "Tty": made.terminal,
+        "OpenStdin": made.interactive,
+        "StdinOnce": made.interactive and not made.detached,
+        "Env": [f"{key}={value}" for key, value in made.environment.items()],
+        "Cmd": made.argv[begins:] or None,
+        "Image": made.image,
+        "Volumes": None,
+        "WorkingDir": made.working_directory,
+        "Entrypoint": made.entrypoint or None,
+        "OnBuild": None,
+        "Labels": made.labels,
+        "StopSignal": made.stop_signal or "SIGTERM",
+        "StopTimeout": made.stop_timeout,
+    }
+
+
+def _moment(seconds: float) -> str:
+    """RFC 3339, as Docker has it."""
+    if not seconds:
+        return _NEVER
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _bytes(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
