@@ -14,6 +14,10 @@
        | <--- done ------------------ |  everything that it said before is in the log
        | ---- attach {input} + fds -> |  stream sockets: output with input (a terminal: all), error
        | <--- attached {terminal} --- |
+       | ---- exec {wanted, size} + fds ->|  a channel (launcher.sandbox.enter), three standard streams
+       | <--- done ------------------ |  it is on its way
+       | ---- exec-signal {number} -> |  for it; no answer
+       | <--- finished {status} ----- |  it has ended
        | ---- resize {size} -------> |  struct winsize in hexadecimal; no answer
        | <--- exited {status, error}  |  behind all output
 

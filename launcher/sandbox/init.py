@@ -204,6 +204,7 @@ def _fork_under_init(channel: Channel, has_terminal: bool) -> None:
         return
     channel.close()
     prctl.set_proctitle("ufs-init")
+    prctl.set_dumpable(1)  # or nobody could enter the namespaces by it: it runs for as long as there is anybody inside
     os.closerange(0, 3)
     while True:
         number = signal.sigwait(every)

@@ -52,6 +52,11 @@ class Child:
         os.close(self.handle)
         return self.status
 
+    def send(self, number: int) -> None:
+        """A signal, unless it has been collected."""
+        if self.status is None:
+            os.kill(self.pid, number)  # cannot be another process: it was not waited for yet
+
     def kill(self) -> None:
         """SIGKILL, unless it has been collected."""
         if self.status is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 from enum import Enum, auto
 
@@ -44,6 +45,12 @@ class Inbox:
     def arrived(self) -> list[int]:
         """The numbers since the last call."""
         return list(os.read(self.reader, 512))
+
+    def waiting(self) -> bool:
+        """Whether any arrived that was not told yet."""
+        watch = select.poll()
+        watch.register(self.reader, select.POLLIN)
+        return bool(watch.poll(0))
 
 
 def _noted(number: int, frame: object) -> None:

@@ -10,8 +10,6 @@ import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from launcher.sandbox import devices
-
 _WINSIZE = 8  # bytes of struct winsize: rows, columns and two unused, unsigned shorts
 _TIOCGPTN, _TIOCSPTLCK = 0x80045430, 0x40045431  # ioctl_tty(2); Python 3.11 does not name them
 
@@ -31,6 +29,8 @@ def adopt(size: bytes, *, console: bool) -> int:
     slave = os.open(name, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
     if console:
+        from launcher.sandbox import devices  # `rootfs` has imported it; a supervisor has no use for it
+
         devices.attach_console(name)
     for stream in (0, 1, 2):
         os.dup2(slave, stream)

@@ -35,6 +35,11 @@ class Output:
         self._loop.reads(source, self._on_readable)
 
     @property
+    def source(self) -> int:
+        """What it reads from; -1 where there is nothing to read (any more)."""
+        return self._source if self.open else -1
+
+    @property
     def waiting(self) -> bool:
         """Whether somebody has not taken everything yet."""
         return any(sink.waiting for sink in self._sinks)
@@ -120,6 +125,11 @@ class Input:
         self._target = target
         for source in self._sources:
             self._watch(source)
+
+    @property
+    def target(self) -> int:
+        """What it writes to; -1 where nothing is written (any more)."""
+        return self._target if self._alive else -1
 
     @property
     def waiting(self) -> bool:

@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from launcher.container import config, control, lifecycle, lock, state
+from launcher.container import config, control, lock, state
 from launcher.errors import UfsError
 from launcher.sandbox.protocol import PeerGone
 
@@ -46,24 +46,49 @@ def run(container: Container, image: Image, held: int, *, local: bool, first: Ch
         from launcher.supervisor.supervisor import Supervisor
 
         supervisor = Supervisor(container.directory, made, created, local=local)
+        if not local:
+            _be_small(supervisor, held)
         status = _supervised(supervisor, processes, streams, first)
     except UfsError as error:
-        status, failure = (error.status if error.status != 1 else FAILED), error
-    code = status if status >= 0 else 128 - status
-    ended = state.Exited(lifecycle.now(), code, str(failure) if failure else None, created)
+        status, failure = status_of(error), error
     if supervisor is not None:
-        supervisor.stop_listening()
-        ended = ended._replace(created=supervisor.created, started=supervisor.started_at)
-    _finish(container, ended)
-    lock.release(held)
-    if supervisor is not None:
-        supervisor.flush_outputs()
-        supervisor.close(status, failure)
+        conclude(supervisor, made, held, status, failure)
+    else:
+        _finish(container.directory, made, state.Exited(time.time(), status, str(failure), created))
+        lock.release(held)
     if failure is not None:
         if first is not None and (supervisor is None or not supervisor.adopted):
             first.fail(str(failure), status)
         raise failure
     return status
+
+
+def status_of(error: UfsError) -> int:
+    """The exit status for a container whose launcher failed."""
+    return error.status if error.status != 1 else FAILED
+
+
+def conclude(supervisor: Supervisor, made: Config, held: int, status: int, failure: UfsError | None) -> None:
+    """Record the end of a container, let go of its lock, and tell everybody who is connected: in this order, so that
+    who is told finds it ended, and free to be started or removed.
+    """
+    supervisor.stop_listening()
+    code = status if status >= 0 else 128 - status
+    why = str(failure) if failure is not None else None
+    ended = state.Exited(time.time(), code, why, supervisor.created, supervisor.started_at)
+    _finish(supervisor.directory, made, ended)
+    lock.release(held)
+    supervisor.flush_outputs()
+    supervisor.close(status, failure)
+
+
+def _be_small(supervisor: Supervisor, held: int) -> None:
+    def leave() -> None:
+        from launcher.supervisor import handover
+
+        handover.leave(supervisor, held)
+
+    supervisor.when_at_rest(leave)
 
 
 def _made(made: Config, directory: str, image: Image, held: int, local: bool) -> tuple[Processes, Streams]:
@@ -137,11 +162,12 @@ def _pipe() -> tuple[int, int]:
     return ends
 
 
-def _finish(container: Container, ended: state.Exited) -> None:
+def _finish(directory: str, made: Config, ended: state.Exited) -> None:
     """Record the end. What is to go the server has removed, unless it was killed."""
-    made, directory = container.config, container.directory
     left = directory if made.remove else f"{directory}/work"
     if os.path.lexists(left):
+        from launcher.container import lifecycle
+
         lifecycle.remove_as_owner(left, made.ids)
     if made.remove:
         return

@@ -38,6 +38,15 @@ class Served(Protocol):
     def resize(self, size: bytes) -> None:
         """Its terminal has a new window size."""
 
+    def execute(
+        self,
+        fields: dict[str, Any],
+        descriptors: list[int],
+        begun: Callable[[Callable[[int], None]], None],
+        finished: Callable[[int], None],
+    ) -> None:
+        """Start a further command: `begun` gets a way to send it signals, `finished` its exit status."""
+
     @property
     def has_terminal(self) -> bool:
         """Whether it has one."""
@@ -112,6 +121,7 @@ class _Connection:
         self._channel = channel
         self._detach: Callable[[], None] = lambda: None
         self._open = True
+        self._command: Callable[[int], None] | None = None
         loop.reads(channel.fileno(), lambda: self.on_message(channel.receive()))
 
     def say(self, kind: str, **fields: Any) -> None:
@@ -167,7 +177,30 @@ class _Connection:
                 output, error = message.descriptors
                 self._detach = self._served.attach(output, error, bool(fields["input"]))
                 self.say("attached", terminal=self._served.has_terminal)
+            case "exec":
+                self._execute(message)
+            case "exec-signal":
+                if self._command is not None:
+                    self._command(int(fields["number"]))
             case "resize":
                 self._served.resize(bytes.fromhex(fields["size"]))
             case other:
                 raise UfsError(f"a supervisor does not know {other!r}", 125)
+
+    def _execute(self, message: Message) -> None:
+        """The descriptors are the command's; this process has no use for them once it is forked."""
+
+        def begun(send: Callable[[int], None]) -> None:
+            self._command = send
+
+        def finished(status: int) -> None:
+            self._command = None
+            self.say("finished", status=status)
+
+        try:
+            self._served.execute(message.fields, message.descriptors, begun, finished)
+        finally:
+            for descriptor in message.descriptors:
+                os.close(descriptor)
+            message.descriptors.clear()
+        self.say("done")

@@ -12,6 +12,7 @@ import signal
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import Any
 
 from launcher.container import logs, state
 from launcher.container.config import Config
@@ -19,11 +20,13 @@ from launcher.errors import UfsError
 from launcher.sandbox import signal_names, signals, terminal
 from launcher.sandbox.monitor import Monitor, Processes
 from launcher.sandbox.protocol import Channel
-from launcher.supervisor import pausing
+from launcher.supervisor import entering, pausing
 from launcher.supervisor.console import Input, Output
 from launcher.supervisor.loop import Loop, Timer
 from launcher.supervisor.service import Service
 from launcher.supervisor.sinks import Sink
+
+_REST = 1.0  # seconds between looks whether nothing is going on
 
 
 class Supervisor:
@@ -46,6 +49,7 @@ class Supervisor:
         self._size = b""
         self._running: state.Running | None = None
         self._how_paused = ""
+        self._commands = entering.Commands(self.loop)
         self._service: Service | None = None
         self.adopted = False
         self._begun = False
@@ -148,6 +152,54 @@ class Supervisor:
         if self._grace is not None:
             self._grace.cancel()
 
+    # What it is at rest, and how it goes on from there: `handover`
+
+    def when_at_rest(self, action: Callable[[], None]) -> None:
+        """Call `action` when it has been running for a while and nothing is going on."""
+
+        def look() -> None:
+            if self.undisturbed():
+                action()
+            if not self.monitor.ended:
+                self.loop.after(_REST, look)
+
+        self.loop.after(_REST, look)
+
+    def undisturbed(self) -> bool:
+        """Whether nobody waits for anything, and nothing is known here that no file or descriptor says."""
+        waiting = self._input.waiting or any(output.waiting for output in self._outputs.values())
+        asked = (
+            self._service is None
+            or self._commands.starting
+            or self._service.busy
+            or self._grace is not None
+            or self._inbox.waiting()
+        )
+        return self._running is not None and self.monitor.settled and not (waiting or asked)
+
+    def handed(self) -> dict[str, Any]:
+        """What a successor needs that is not in the container's files."""
+        assert self._service is not None
+        descriptors = {
+            "server": self._processes.to_server.fileno(),
+            "listening": self._service.listening.fileno(),
+            "master": self._master,
+            "input": -1 if self._made.terminal else self._input.target,
+            "stdout": -1 if self._made.terminal else self._outputs["stdout"].source,
+            "stderr": -1 if self._made.terminal else self._outputs["stderr"].source,
+        }
+        return {"directory": self.directory, "descriptors": descriptors, "commands": self._commands.pids}
+
+    def take_over(self, known: state.Running | state.Paused, master: int, commands: list[int]) -> None:
+        """Go on where this process was before; `commands` are the further ones that it is the parent of."""
+        for pid in commands:
+            self._commands.watch(pid, lambda status: None)
+        self._begun = True
+        self._running = state.Running(*known[:6])
+        self._how_paused = known.how if isinstance(known, state.Paused) else ""
+        if master >= 0:
+            self.terminal(master)
+
     # What can be asked of it
 
     def signal(self, number: int) -> None:
@@ -220,6 +272,20 @@ class Supervisor:
         self._size = size
         if self._master >= 0:
             terminal.set_window_size(self._master, size)
+
+    def execute(
+        self,
+        fields: dict[str, Any],
+        descriptors: list[int],
+        begun: Callable[[Callable[[int], None]], None],
+        finished: Callable[[int], None],
+    ) -> None:
+        """Start a further command in it."""
+        running = self._need_running()
+        if self._how_paused:
+            raise UfsError(f"container {self._made.name} is paused", 1)
+        helper = entering.helper(self._made, self.directory, running.pid, fields, descriptors)
+        self._commands.start(helper, lambda child: begun(child.send), finished)
 
     @property
     def has_terminal(self) -> bool:
