@@ -57,7 +57,7 @@ CHANGES = """
     mv d/f m/f; rm m/f; rmdir m/sub; rmdir m; mkdir m; touch m/g; rm m/g; mkdir new; touch new/in; mv -T new m
     rmdir empty; mkdir empty; mkdir other; touch other/in; mv -T other empty
     mv d moved; rm moved/e/x; mkdir last; rmdir moved/e; mv last moved/e
-    echo two > a; cat b k/h; rm a; cat b; mv b c; cat c
+    echo two > a; cat b k/h; ls -l b k > /dev/null; cat b k/h; rm a; cat b; mv b c; cat c k/h
     echo more >> big; ln -sfn other s; touch -h s; chown -h 7:8 s; chown 7:8 big; chmod 4755 n
     exec 3<> n; rm n; echo written >&3; stat -L -c %h /dev/fd/3; exec 3>&-
     mkdir gone; cd gone; rmdir ../gone; stat -c %F .; cd ..

@@ -63,6 +63,7 @@ class Core(Remedies):
         self.by_inode: dict[int, Node] = {}  # upper files with several names, by the host's inode number
         self.linked: dict[int, Node] = {}  # nodes that have a record in origins/, by st_ino
         self.links: Links | None = None
+        self.spread = False  # whether a file with other names in the tree was promoted
         self.durable = upper is not None and upper.durable
         """Whether anything can be brought to a disk: else fsync(2) and its like have nothing to do."""
         self.ownable: dict[tuple[int, int], bool] = {}  # (uid, gid): whether the upper's files can be given to it

@@ -284,6 +284,8 @@ class Promotion(Dressing):
             self.note_record(node)
         else:
             self._publish(temporary, *place)
+            if attr.nlink > 1:
+                self._note_names(node)
         self._settle(node, kept)
         directory, name = place
         directory.set(name, id, in_tree=True)
@@ -293,9 +295,14 @@ class Promotion(Dressing):
         """A node got a record in origins/: its other names have to find it from now on."""
         assert self.links is not None
         node.left = self.links.left(node.ino)
-        node.row = node.id
         self.linked[node.ino] = node
         self.note_inode(node, self.upper.stat(node).st_ino)
+        self._note_names(node)
+
+    def _note_names(self, node: Node) -> None:
+        """What the tree has ready of directories with other names of a promoted file is out of date."""
+        node.row = node.id
+        self.spread = True
         if self.tree.stable:
             self.unready.update(parent for parent, _ in self.tree.names(node.id))
 

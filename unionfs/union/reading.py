@@ -181,7 +181,7 @@ class Reading(Core):
         """Whether a directory shows what the tree says of it and nothing else, attributes of hard links included."""
         if directory in self.nodes:
             return False
-        return directory not in self.unready if self.tree.stable else not self.links
+        return directory not in self.unready if self.tree.stable else not (self.links or self.spread)
 
     def _record(self, id: int, name: bytes, after: int) -> bytes:
         if name in (b".", b".."):
