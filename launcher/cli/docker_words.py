@@ -211,4 +211,4 @@ COMMANDS = {
     "version": "write ufs --version",
     "volume": "there are no named volumes; show a directory by ufs-run -v ./data:/data",
 }
-"""Name of a command to what completes "no command NAME yet: ..."."""
+"""Name of a command to what completes "no command NAME: ..."."""

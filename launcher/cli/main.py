@@ -111,19 +111,24 @@ class LazyGroup(click.Group):
         """As click does, with a hint for one that does not exist."""
         name = args[0]
         if name not in self.commands_here() and not name.startswith("-"):
-            raise click.UsageError(_no_command(name), ctx)
-        return super().resolve_command(ctx, args)
+            raise click.UsageError(_no_command(name, self.commands_here()), ctx)
+        found, command, rest = super().resolve_command(ctx, args)
+        if command is not None and any("=" in word for word in rest):
+            from launcher.cli import booleans
+
+            rest = booleans.rewritten(command, rest)
+        return found, command, rest
 
 
-def _no_command(name: str) -> str:
+def _no_command(name: str, known: dict[str, str]) -> str:
     import difflib
 
     from launcher.cli import docker_words
 
     says = docker_words.COMMANDS.get(name)
     if says is not None:
-        return f"no command {name!r} yet: {says}"
-    near = difflib.get_close_matches(name, COMMANDS, 2)
+        return f"no command {name!r}: {says}"
+    near = difflib.get_close_matches(name, known, 2)
     near = near or difflib.get_close_matches(name, docker_words.COMMANDS, 1, 0.7)
     return f"no command {name!r}" + (f"; did you mean {' or '.join(near)}?" if near else "")
 

@@ -148,7 +148,7 @@ def _split(word: str, by_name: dict[str, Option]) -> Iterator[tuple[str, str | N
 
 def _take(option: Option, name: str, attached: str | None, rest: list[str], values: dict[str, Any]) -> None:
     if option.kind == "flag":
-        values[option.key] = attached is None or _boolean(name, attached)
+        values[option.key] = attached is None or boolean(name, attached)
         return
     value = _value(name, attached, rest, option.metavar)
     if option.choices and value not in option.choices:
@@ -167,7 +167,8 @@ def _value(name: str, attached: str | None, rest: list[str], metavar: str) -> st
     return rest.pop(0)
 
 
-def _boolean(name: str, value: str) -> bool:
+def boolean(name: str, value: str) -> bool:
+    """What a flag is set to by NAME=VALUE."""
     if value not in _TRUE + _FALSE:
         raise UfsError(f"{name}={value}: this has to be true or false", _FAILED)
     return value in _TRUE
@@ -181,7 +182,7 @@ def _pass_over(name: str, attached: str | None, rest: list[str], word: str, call
     if found is None:
         raise UfsError(f"no option {name}{_nearest(name, word)} (see {called} --help)", _FAILED)
     if found.flag:
-        value = "true" if attached is None or _boolean(name, attached) else "false"
+        value = "true" if attached is None or boolean(name, attached) else "false"
     else:
         value = _value(name, attached, rest, "VALUE")
     if value not in found.in_force:

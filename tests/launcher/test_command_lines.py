@@ -6,12 +6,14 @@ import re
 import subprocess
 from typing import Any
 
+import click
 import pytest
 
-from launcher.cli import docker_words, main, options
+from launcher.cli import booleans, docker_words, main, options
 from launcher.container import settings
 from launcher.errors import UfsError
 from launcher.image import foreign
+from tests.support.users import User
 
 READ: list[tuple[str, dict[str, Any]]] = [
     ("-it", {"interactive": True, "terminal": True}),
@@ -74,6 +76,30 @@ def test_what_cannot_be_read_is_said(line: str, says: str) -> None:
         options.parse(line.split())
     assert says in str(raised.value)
     assert raised.value.status == 125
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("ps --all=true -q=1 --no-trunc=false", "ps --all -q"),
+        ("ps -a --all=false", "ps"),
+        ("rm --force=F -- --force=true", "rm -- --force=true"),
+        ("exec -i=true -w --tty=true web prog --tty=true", "exec -i -w --tty=true web prog --tty=true"),
+        ("images name=x --json=true", "images name=x --json"),
+        ("run --rm=false box --rm=false", "run box --rm=false"),
+    ],
+)
+def test_flags_of_every_command_take_true_and_false(line: str, found: str) -> None:
+    name, *words = line.split()
+    command = main.ufs.get_command(click.Context(main.ufs), name)
+    assert command is not None
+    assert [name, *booleans.rewritten(command, words)] == found.split()
+
+
+def test_a_flag_that_is_neither_true_nor_false_is_told(root_user: User) -> None:
+    done = root_user.run(["ufs", "ps", "--all=maybe"])
+    assert (done.returncode, done.stderr) == (125, "ufs: --all=maybe: this has to be true or false\n")
+    assert root_user.run(["ufs", "ps", "--all=true"], check=True).stderr == ""
 
 
 def listed_by_podman(command: str, pattern: str) -> set[str]:

@@ -123,7 +123,7 @@ MISTAKES = [
     (["rmi"], 2, "Missing argument"),
     (["lod"], 2, "did you mean load?"),
     (["exce"], 2, "did you mean exec?"),
-    (["swarm", "init"], 2, "no command 'swarm' yet: ufs runs containers on this machine alone"),
+    (["swarm", "init"], 2, "no command 'swarm': ufs runs containers on this machine alone"),
     (["images", "--nope"], 2, "No such option"),
 ]
 
