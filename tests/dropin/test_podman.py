@@ -13,6 +13,7 @@ from tests.dropin.engines import BUILD, Engine
 from tests.images import Images
 from tests.support.area import Area
 from tests.support.installed import Installed
+from tests.support.overlay import Overlay
 from tests.support.users import ROOT, SUBUID, User
 
 pytestmark = pytest.mark.only_root
@@ -125,3 +126,26 @@ def test_a_container_with_other_ids_than_its_layers(engines: list[Engine]) -> No
     engine.sh("podman export --output exported.tar exported; podman rm mapped exported")
     exported = tree(engine.place / "exported.tar")
     assert [exported[name][2:4] for name in ("etc/passwd", "new", "new/in")] == [(0, 0), (0, 0), (7, 8)]
+
+
+@BY_ROOT
+def test_an_engine_whose_storage_lies_in_a_mount(someone: User, installed: Installed, images: Images) -> None:
+    """Its layers, whiteouts and marks are kept by our mount below, through a remount."""
+    outer = Overlay(someone, someone.temp)
+    program = installed.command("ufs-mount")
+    archive = images.path("busybox", "docker.tar")
+    with outer.mounted():
+        engine = Engine(someone, program, someone.temp / "merged/engine")
+        (engine.place / "Containerfile").write_text(CONTAINERFILE)
+        engine.sh(f"podman load --quiet --input {archive}; {BUILD} --timestamp 1000000000 --tag built .")
+        engine.run("--name worked", "localhost/built", WORK)
+        changed = engine.sh("podman diff worked").splitlines()
+        engine.sh("podman commit --quiet worked again; umount graph/overlay || true")
+    assert {"A /new", "A /d/copy/f", "D /copy", "D /z/c", "D /z/p"} <= set(changed)
+    with outer.mounted():
+        look = 'find /z /d /set -exec stat -c "%n %A %u:%g %h" {} +; cat /d/copy/h'
+        seen = engine.run("", "localhost/again", look)
+        assert "/d/copy/f -rw------- 5:6 3" in seen
+        assert "/set/in -rw-r--r-- 0:9 1" in seen
+        assert seen.endswith("one\ntwo\nmore\n")
+        engine.remove()
