@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import os
 
-from launcher.errors import UfsError
 from launcher.sandbox import command, init, syscalls, terminal
 from launcher.sandbox.protocol import Channel, PeerGone
 from launcher.sandbox.spec import Spec
@@ -69,9 +68,6 @@ def _run(channel: Channel, spec: Spec) -> int:
         command.execute(spec.argv, environment)
     except PeerGone:
         return 125
-    except UfsError as error:
-        channel.fail(str(error), error.status if error.status != 1 else 125)
-    except OSError as error:
-        where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-        channel.fail(f"cannot start the command in the container: {where}{error.strerror or error}")
+    except Exception as error:  # noqa: BLE001 whoever asked tells it
+        channel.give_up("cannot start the command in the container", error)
     return 125

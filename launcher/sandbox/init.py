@@ -139,7 +139,10 @@ def standard_streams(spec: Spec) -> None:
 
 
 def _own_streams(spec: Spec, uid: int) -> None:
-    """Give the container's terminal, or pipes of the supervisor, to the command's user, who may open them by name."""
+    """Give the container's terminal, or pipes of ours, to the command's user, who may open them by name.
+
+    They are ours: a user other than root gets nothing else (`launcher.supervisor.streams`).
+    """
     if spec.terminal:
         os.fchown(0, uid, -1)
         return
@@ -157,7 +160,7 @@ def become(spec: Spec, further_filters: Callable[[], None] = lambda: None) -> di
     # Others of the container may look into a process that can do no more than they, which is so until exec from here
     # on: not into this one, whose program is the host's (CVE-2016-9962, CVE-2019-5736).
     prctl.set_dumpable(0)
-    if not spec.ids.single and spec.ids.has_uid(who.uid):
+    if who.uid and not spec.ids.single and spec.ids.has_uid(who.uid):
         _own_streams(spec, who.uid)
     capabilities.limit_bounding(spec.capabilities)
     # Without no_new_privs a filter takes CAP_SYS_ADMIN (seccomp(2)), so it comes before that goes by `limit_held`.

@@ -60,6 +60,8 @@ _DENIED: Numbers = {
     "move_pages": (279, 239),
 }
 
+_KEYRINGS = ("add_key", "request_key", "keyctl")
+
 _DENIED_WITHOUT_SYS_ADMIN: Numbers = {
     "mount": (165, 40),
     "umount2": (166, 39),
@@ -110,8 +112,10 @@ def program(kept: frozenset[int], *, pretend: bool, nested: bool = False) -> byt
             lines += _answer(numbers[column], _ERRNO)
         lines += _pretended_device(_MKNOD[column], argument=1)
         lines += _pretended_device(_MKNODAT[column], argument=2)
-    for numbers in _DENIED.values():
-        lines += _answer(numbers[column], _ERRNO | _EPERM)
+    for call, numbers in _DENIED.items():
+        # Engines do without a keyring of their own where the kernel has none.
+        absent = nested and call in _KEYRINGS
+        lines += _answer(numbers[column], _ERRNO | (_ENOSYS if absent else _EPERM))
     if capabilities.SYS_ADMIN not in kept and not nested:
         for numbers in _DENIED_WITHOUT_SYS_ADMIN.values():
             lines += _answer(numbers[column], _ERRNO | _EPERM)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from contextlib import ExitStack, suppress
@@ -13,9 +14,13 @@ from launcher.container.keys import DetachKeys
 from launcher.errors import UfsError
 from launcher.sandbox import signals, terminal
 from launcher.sandbox.protocol import Channel, PeerGone
+from launcher.supervisor import streams
 from launcher.supervisor.console import Input, Output
 from launcher.supervisor.loop import Loop
 from launcher.supervisor.sinks import Sink
+from launcher.supervisor.streams import Streams
+
+NONE: Streams = (-1, -1, -1)
 
 
 class Wanted(NamedTuple):
@@ -30,7 +35,7 @@ class Wanted(NamedTuple):
     privileged: bool = False
 
 
-def start(container: Container, wanted: Wanted, size: bytes, *, detached: bool) -> tuple[Channel, Channel]:
+def start(container: Container, wanted: Wanted, size: bytes, given: Streams) -> tuple[Channel, Channel]:
     """Have a command started in a running container: (the connection to its supervisor, the channel to the command)."""
     name = container.name
     seen = container.observe()
@@ -40,19 +45,23 @@ def start(container: Container, wanted: Wanted, size: bytes, *, detached: bool) 
     if connection is None:
         raise UfsError(f"container {name} is {state.name(seen)}, not running: start it first (ufs start {name})")
     ours, theirs = Channel.pair("command", "command in the container")
-    streams = (os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC),) * 3 if detached else (0, 1, 2)
+    nothing = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    sent = tuple(descriptor if descriptor >= 0 else nothing for descriptor in given)
     try:
-        connection.send("exec", (theirs.fileno(), *streams), wanted=wanted._asdict(), size=size.hex())
+        connection.send("exec", (theirs.fileno(), *sent), wanted=wanted._asdict(), size=size.hex())
         connection.expect("done")
     except PeerGone as error:
         raise UfsError(f"container {name} has just ended") from error
+    finally:
+        os.close(nothing)
+        streams.close(given)
     theirs.close()
     return connection, ours
 
 
 def run_detached(container: Container, wanted: Wanted) -> None:
     """Start a command and return when it has begun. UfsError where it could not be started."""
-    connection, channel = start(container, wanted, b"", detached=True)
+    connection, channel = start(container, wanted, b"", NONE)
     while (message := channel.receive()) is not None:
         if message.kind == "error":
             raise UfsError(message.fields["text"], message.fields["status"])
@@ -65,14 +74,18 @@ def run_detached(container: Container, wanted: Wanted) -> None:
 def run(container: Container, wanted: Wanted, keys: str) -> int | None:
     """Run a command on this process's standard streams: its exit status; None when its terminal was left."""
     size = terminal.window_size(0) or terminal.window_size(1) if wanted.terminal else b""
-    connection, channel = start(container, wanted, size, detached=False)
-    return _Attended(connection, channel, wanted, keys).run()
+    theirs, ours = NONE, NONE
+    if not wanted.terminal:
+        user = wanted.user if wanted.user is not None else container.config.user
+        theirs, ours = streams.connected(user, interactive=wanted.interactive, passed=(0, 1, 2))
+    connection, channel = start(container, wanted, size, theirs)
+    return _Attended(connection, channel, wanted, keys, ours).run()
 
 
 class _Attended:
     """A command, its terminal and our standard streams. One use."""
 
-    def __init__(self, connection: Channel, channel: Channel, wanted: Wanted, keys: str) -> None:
+    def __init__(self, connection: Channel, channel: Channel, wanted: Wanted, keys: str, ends: Streams) -> None:
         self._loop = Loop()
         self._connection = connection
         self._status: int | None = None
@@ -80,7 +93,8 @@ class _Attended:
         self._wanted = wanted
         self._keys = DetachKeys(keys)
         self._failure: UfsError | None = None
-        self._output: Output | None = None
+        self._ends = ends
+        self._outputs: list[Output] = []
         self._master = -1
         self._cleanup = ExitStack()
 
@@ -89,10 +103,17 @@ class _Attended:
         self._loop.reads(inbox.reader, lambda: self._on_signals(inbox.arrived()))
         self._loop.reads(self._channel.fileno(), self._on_packet)
         self._loop.reads(self._connection.fileno(), self._on_answer)
+        for number in (1, 2):
+            if self._ends[number] >= 0:
+                self._show(self._ends[number], number)
+        if self._ends[0] >= 0:
+            typed = Input(self._loop)
+            typed.begin(self._ends[0])
+            typed.add(0, typed.end)
         with self._cleanup:
             while self._status is None and not self._keys.found:
                 self._loop.turn()
-            while self._output is not None and self._output.waiting and not self._keys.found:
+            while any(output.waiting for output in self._outputs) and not self._keys.found:
                 self._loop.turn()
         if self._failure is not None:
             raise self._failure
@@ -113,15 +134,13 @@ class _Attended:
         self._loop.forget(self._connection.fileno())
         while self._loop.watches(self._channel.fileno()):
             self._on_packet()
-        if self._output is not None:
-            self._output.drain()
+        for output in self._outputs:
+            output.drain()
         self._status = int(message.fields["status"]) if message is not None and message.kind == "finished" else 137
 
     def _adopt(self, master: int) -> None:
         self._master = master
-        self._output = Output(self._loop, b"", None)
-        self._output.begin(os.dup(master))
-        self._output.add(Sink(self._loop, 1, self._nobody_reads))
+        self._show(os.dup(master), 1)
         if self._wanted.interactive:
             if os.isatty(0):
                 self._cleanup.enter_context(terminal.raw(0))
@@ -129,9 +148,18 @@ class _Attended:
             typed.begin(master)
             typed.add(0, lambda: None)
 
-    def _nobody_reads(self, error: OSError) -> None:
-        self._failure = UfsError(f"standard output: {error.strerror}", 1)
-        self._send(signal.SIGKILL)
+    def _show(self, source: int, number: int) -> None:
+        def nobody_reads(error: OSError) -> None:
+            if error.errno == errno.EPIPE and not self._wanted.terminal:  # its next write gets the same, and the signal
+                output.close()
+                return
+            self._failure = UfsError(f"standard output: {error.strerror}", 1)
+            self._send(signal.SIGKILL)
+
+        output = Output(self._loop, b"", None)
+        output.begin(source)
+        output.add(Sink(self._loop, number, nobody_reads))
+        self._outputs.append(output)
 
     def _on_signals(self, numbers: list[int]) -> None:
         for number in numbers:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import os
 import time
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from launcher.container import config, control, lock, state
 from launcher.errors import UfsError
 from launcher.sandbox.protocol import PeerGone
+from launcher.supervisor import streams
 
 if TYPE_CHECKING:
     from launcher.container.catalogue import Container
@@ -19,14 +19,10 @@ if TYPE_CHECKING:
     from launcher.image.resolve import Image
     from launcher.sandbox.monitor import Processes
     from launcher.sandbox.protocol import Channel
+    from launcher.supervisor.streams import Streams
     from launcher.supervisor.supervisor import Supervisor
 
 FAILED = 125
-
-Streams = tuple[int, int, int]
-"""Descriptors for standard input, output and error; -1: none, or not ours to read or write."""
-
-_PIPE = 1 << 18
 
 
 def run(container: Container, image: Image, held: int, *, local: bool, first: Channel | None = None) -> int:
@@ -42,13 +38,13 @@ def run(container: Container, image: Image, held: int, *, local: bool, first: Ch
     supervisor: Supervisor | None = None
     status, failure = FAILED, None
     try:
-        processes, streams = _made(made, container.directory, image, held, local)
+        processes, ours = _made(made, container.directory, image, held, local)
         from launcher.supervisor.supervisor import Supervisor
 
         supervisor = Supervisor(container.directory, made, created, local=local)
         if not local:
             _be_small(supervisor, held)
-        status = _supervised(supervisor, processes, streams, first)
+        status = _supervised(supervisor, processes, ours, first)
     except UfsError as error:
         status, failure = status_of(error), error
     if supervisor is not None:
@@ -102,9 +98,7 @@ def _made(made: Config, directory: str, image: Image, held: int, local: bool) ->
     size = (terminal.window_size(0) or terminal.window_size(1)) if made.terminal and local else b""
     spec = config.spec(made, directory, theirs, size)
     processes = launch.start(spec, image, held, meanwhile=_preload, orphaned=orphaned)
-    for descriptor in theirs:
-        if descriptor > 2:
-            os.close(descriptor)
+    streams.close(theirs)
     return processes, ours
 
 
@@ -113,7 +107,7 @@ def _preload() -> None:
     import launcher.supervisor.supervisor  # noqa: F401
 
 
-def _supervised(supervisor: Supervisor, processes: Processes, streams: Streams, first: Channel | None) -> int:
+def _supervised(supervisor: Supervisor, processes: Processes, ours: Streams, first: Channel | None) -> int:
     supervisor.listen(control.listen(supervisor.directory))
 
     def go() -> None:
@@ -124,42 +118,15 @@ def _supervised(supervisor: Supervisor, processes: Processes, streams: Streams, 
             processes.to_init.send("go")
         gc.enable()
 
-    return supervisor.run(processes, streams, go)
+    return supervisor.run(processes, ours, go)
 
 
 def _streams(made: Config, local: bool) -> tuple[Streams, Streams]:
-    """(what the command gets as 0, 1 and 2, our ends). A terminal is made inside.
-
-    Streams of the caller are passed on where the command can open them by name as well (/dev/stdin): as the container's
-    root, and where they belong to the caller. Giving his terminal or his files away is no option.
-    """
+    """(what the command gets as 0, 1 and 2, our ends): pipes where they are recorded or it is in the background."""
     if made.terminal:
         return (-1, -1, -1), (-1, -1, -1)
-    theirs, ours = [-1, 1, 2], [-1, -1, -1]
-    if made.interactive:
-        if local and _opens(made.user, 0):
-            theirs[0] = 0
-        else:
-            theirs[0], ours[0] = _pipe()
-    for number in (1, 2):
-        if not local or made.log.driver != "none" or not _opens(made.user, number):
-            ours[number], theirs[number] = _pipe()
-    return (theirs[0], theirs[1], theirs[2]), (ours[0], ours[1], ours[2])
-
-
-def _opens(user: str, descriptor: int) -> bool:
-    """Whether an image's `user` can open again by name what `descriptor` of this process refers to."""
-    caller = os.geteuid()
-    return user.partition(":")[0] in ("", "0", "root") and caller in (0, os.fstat(descriptor).st_uid)
-
-
-def _pipe() -> tuple[int, int]:
-    """A pipe with room for what a program says between two turns of the loop: (read end, write end)."""
-    ends = os.pipe()
-    # EPERM: this user has used up what pipes may hold (pipe-user-pages-soft), and the smallest will do.
-    with suppress(PermissionError):
-        fcntl.fcntl(ends[1], fcntl.F_SETPIPE_SZ, _PIPE)
-    return ends
+    passed = () if not local else (0,) if made.log.driver != "none" else (0, 1, 2)
+    return streams.connected(made.user, interactive=made.interactive, passed=passed)
 
 
 def _finish(directory: str, made: Config, ended: state.Exited) -> None:

@@ -60,15 +60,16 @@ def test_signals_are_at_their_defaults_inside(run: Runner) -> None:
 
 
 @pytest.mark.parametrize(
-    ("env", "status", "says"),
+    ("config", "status", "says"),
     [
-        (["=x"], 126, "illegal environment variable name"),
-        (["A=" + "x" * 200000], 126, "Argument list too long"),
+        ({"WorkingDir": "/a\0b"}, 125, "null"),
+        ({"Env": ["A=" + "x" * 200000]}, 126, "Argument list too long"),
+        ({"Env": ["A=x\0y"]}, 126, "null"),
     ],
 )
-def test_whatever_prevents_exec_is_one_line(user: User, env: list[str], status: int, says: str) -> None:
+def test_whatever_prevents_exec_is_one_line(user: User, config: dict[str, object], status: int, says: str) -> None:
     files: dict[str, bytes] = {}
-    described = archives.image(files, [archives.FIRST], config={"Env": env})
+    described = archives.image(files, [archives.FIRST], config=config)
     layout = archives.write(archives.layout(files, [described]), user.temp / "layout")
     user.own(layout)
     done = user.run(["ufs-run", "--rm", "-v", "/bin/busybox:/b", layout, "/b", "true"])
@@ -135,3 +136,13 @@ def test_streams_can_be_opened_by_name(run: Runner, who: str, log: list[str]) ->
         assert [(run.user.temp / name).read_text() for name in ("out", "err")] == [said, "/dev/stderr\n"]
     assert {((run.user.temp / name).stat().st_uid, (run.user.temp / name).stat().st_mode & 0o777)
             for name in ("out", "err")} == {(run.user.uid, 0o600)}  # fmt: skip
+
+
+def test_streams_of_exec_can_be_opened_by_name(run: Runner) -> None:
+    run.user.run(["ufs-run", "-d", "--name", "long", run.image, "sleep", "99"], check=True)
+    command = ["ufs", "exec", "-i", "-u", "somebody", "long", "sh", "-c", BY_NAME]
+    done = run.user.run(command, input="from stdin\n", check=True)
+    assert (done.stdout, done.stderr) == ("/dev/stdout\n/proc/self/fd/1\nfrom stdin\n1000\n", "/dev/stderr\n")
+    words = " ".join(run.user.command(["ufs", "exec", "-u", "somebody", "long", "yes"]))
+    assert run.user.run(["bash", "-c", f"{words} | head -n1; echo ${{PIPESTATUS[0]}}"]).stdout == "y\n141\n"
+    run.user.run(["ufs", "rm", "--force", "long"], check=True)
