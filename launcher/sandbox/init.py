@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import socket
+import stat
 import sys
 from collections.abc import Callable
 from importlib.machinery import BuiltinImporter, FrozenImporter
@@ -141,13 +142,10 @@ def standard_streams(spec: Spec) -> None:
 def _own_streams(spec: Spec, uid: int) -> None:
     """Give the container's terminal, or pipes of ours, to the command's user, who may open them by name.
 
-    They are ours: a user other than root gets nothing else (`launcher.supervisor.streams`).
+    They are ours: a user other than root gets no other pipe (`launcher.supervisor.streams`).
     """
-    if spec.terminal:
-        os.fchown(0, uid, -1)
-        return
-    for number, source in enumerate(spec.streams):
-        if source > 2:
+    for number in (0, 1, 2):
+        if spec.terminal or stat.S_ISFIFO(os.fstat(number).st_mode):
             os.fchown(number, uid, -1)
 
 

@@ -126,13 +126,24 @@ class Targets:
             os.close(directory)
 
     def _make_directories(self, path: str, mode: int) -> None:
-        if os.path.isdir(path):
-            return
-        self._make_directories(os.path.dirname(path), 0o755)
-        with _times_kept(os.path.dirname(path)):
-            os.mkdir(path, mode)
-        os.chmod(path, mode)  # the umask may have taken bits away
-        self.created.append(path)
+        missing = []
+        while not _is_directory(path):
+            missing.append(path)
+            path = os.path.dirname(path)
+        while missing:
+            path = missing.pop()
+            with _times_kept(os.path.dirname(path)):
+                os.mkdir(path)
+            os.chmod(path, 0o755 if missing else mode)  # the umask may have taken bits away
+            self.created.append(path)
+
+
+def _is_directory(path: str) -> bool:
+    """OSError where that cannot be told: of a name too long to be one (ENAMETOOLONG) nothing is made."""
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 @contextmanager

@@ -34,7 +34,7 @@ from typing import Any, NamedTuple
 from launcher.errors import UfsError, describe
 
 LIMIT = 65536
-_TEXT_LIMIT = 4096
+_HALF = 2048  # characters of a text, each at most 12 bytes of a packet
 
 
 class Message(NamedTuple):
@@ -79,8 +79,10 @@ class Channel:
 
     def fail(self, text: str, status: int = 125) -> None:
         """Report that this process gives up. A peer that is gone has nobody to tell: that is tolerated."""
+        if len(text) > 2 * _HALF:  # the cause stands at the end, behind what may be a long name
+            text = f"{text[:_HALF]} [...] {text[-_HALF:]}"
         try:
-            self.send("error", text=text[:_TEXT_LIMIT], status=status)
+            self.send("error", text=text, status=status)
         except PeerGone:
             return
 
