@@ -18,9 +18,6 @@ from typing import NamedTuple, Protocol
 
 ROOT = 1
 
-FIRST_UPPER = 1 << 48
-"""Node ids from here on are the union's own; a tree's stay below."""
-
 
 DOT = 160
 DOTDOT = 2 * DOT
@@ -138,6 +135,12 @@ class Tree(Protocol):
 
     def foreign_ino(self, device: int, ino: int) -> int:
         """An inode number for a file that is not of this tree (the upper's), distinct from all of the tree's."""
+
+    def new_id(self) -> int:
+        """A node id that never was and never will be one of this tree, for something that is in the upper alone."""
+
+    def owns(self, node: int) -> bool:
+        """Whether a node id is one of this tree."""
 
     def remember(self, node: int) -> None:
         """Count one more lookup of a node that is known already, so that its id stays."""

@@ -16,7 +16,8 @@ import pytest
 from tests.support.layers import Change, make, shown
 from unionfs.fuse import wire
 from unionfs.live.directories import DirectoryStack
-from unionfs.tree import FIRST_UPPER, ROOT
+from unionfs.live.inonumbers import InodeNumbers
+from unionfs.tree import ROOT
 
 Stack = Callable[..., DirectoryStack]
 
@@ -151,7 +152,7 @@ def test_forgetting_gives_ids_up_but_keeps_the_way_to_what_is_known(stack: Stack
         with pytest.raises(OSError, match="Stale"):
             tree.attr(node)
     assert tree.lookup(ROOT, b"d") > f
-    assert tree.lookup(ROOT, b"d") < FIRST_UPPER
+    assert tree.owns(tree.lookup(ROOT, b"d"))
 
 
 def test_forgetting_closes_descriptors(stack: Stack) -> None:
@@ -427,7 +428,7 @@ def test_the_hosts_root_is_a_tree() -> None:
         assert {entry.name for entry in tree.entries(own)} >= {b"fd", b"root", b"status"}
         assert read(tree, walk(tree, f"proc/{os.getpid()}/comm")) == Path("/proc/self/comm").read_bytes()
         assert attr(tree, walk(tree, "etc")).ino == os.stat("/etc").st_ino
-        assert attr(tree, own).ino >> 48
+        assert attr(tree, own).ino >> 31
     finally:
         tree.close()
 
@@ -439,11 +440,12 @@ def test_devices_have_numbers_of_their_own(tmp_path: Path) -> None:
         top = make(tmp_path / "top", ("file", "top"), ("dir", "d"))
         tree = DirectoryStack([top, low])
         assert attr(tree, walk(tree, "top")).ino == os.stat(tmp_path / "top/top").st_ino
-        assert attr(tree, walk(tree, "low")).ino == 1 << 48 | os.stat(shared / "low").st_ino
+        assert attr(tree, walk(tree, "low")).ino == 1 << 31 | os.stat(shared / "low").st_ino
         assert attr(tree, walk(tree, "d")).ino == os.stat(tmp_path / "top/d").st_ino
         device = os.stat(tmp_path).st_dev
         assert tree.foreign_ino(device, 77) == 77
-        assert tree.foreign_ino(0xFFFF, 77) == 2 << 48 | 77
+        assert tree.foreign_ino(0xFFFF, 77) == 0xC0000000 | 77
+        assert tree.foreign_ino(0xFFFF, 1 << 40) == 2 << 48 | 1 << 40
         assert tree.foreign_ino(device, 1 << 60 | 77) < 1 << 48
         assert tree.statvfs().f_bsize > 0
         tree.close()
@@ -452,6 +454,20 @@ def test_devices_have_numbers_of_their_own(tmp_path: Path) -> None:
             (shared / name).unlink()
         (shared / "d").rmdir()
         shared.rmdir()
+
+
+def test_numbers_of_devices_never_meet() -> None:
+    """At the borders of each one's share, and small ones below 2**32."""
+    numbers = InodeNumbers()
+    inos = [1, 2, 77, *(1 << bits for bits in range(8, 47)), *((1 << bits) - 1 for bits in range(8, 47))]
+    inos = sorted({*inos, *(ino + 5 for ino in inos)})
+    shown = {(device, ino): numbers.shown(device, ino) for device in range(40) for ino in inos}
+    assert len(set(shown.values())) == len(shown)
+    assert all(0 < number < 1 << 64 for number in shown.values())
+    for (device, ino), number in shown.items():
+        assert (number < 1 << 32) == (device < 31 and ino < 1 << 31 - device)
+        if not device and ino >> 31 != 1:
+            assert number == ino
 
 
 def test_known_files_take_little_memory(stack: Stack, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import mmap
 import os
 import struct
@@ -63,6 +64,7 @@ class CompiledImage:
             length = os.fstat(self._fd).st_size
             self._header = Header.unpack(os.pread(self._fd, ROW_SIZE, 0), length)
             self._map = mmap.mmap(self._fd, length, prot=mmap.PROT_READ, flags=mmap.MAP_SHARED)
+            self._ids = itertools.count(self._header.rows + 1)
             self._words = memoryview(self._map).cast("I")
             self._open_layers([str(layer) for layer in layers])
         except BadIndex as error:
@@ -234,6 +236,14 @@ class CompiledImage:
         Only numbers within `rows` of 2**64, which no file system gives out, would wrap onto rows.
         """
         return (self._header.rows + ino) & _MASK
+
+    def new_id(self) -> int:
+        """Above the rows."""
+        return next(self._ids)
+
+    def owns(self, node: int) -> bool:
+        """Whether it is a row."""
+        return 1 <= node <= self._header.rows
 
     def remember(self, node: int) -> None:
         """Rows need no counting."""

@@ -171,6 +171,12 @@ class DirectoryStack:
             return known.names()
         return [(known.parent, known.name)] if known.parent else []
 
+    def new_id(self) -> int:
+        return self._nodes.new_id()
+
+    def owns(self, node: int) -> bool:
+        return node in self._nodes
+
     def remember(self, node: int) -> None:
         self._nodes.count(node)
 

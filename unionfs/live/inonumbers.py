@@ -1,9 +1,16 @@
-"""Inode numbers for files of several devices.
+"""Inode numbers for files of several devices, below 2**32 where that can be: many 32-bit programs know no others.
 
-What lies on the device of the first layer shows the host's own numbers, so that an upper on the same device
-needs no translation; other devices have an index in bits 48 to 63. A number of 2**48 or more, which some file
-systems use, is folded into 48 bits by a multiplicative hash: two such files may then show the same number.
-Indexes are given to the layers in their order and to submounts as they are met.
+What lies on the device of the first layer shows the host's own numbers, so that an upper on the same device needs no
+translation. Other devices have an index, in the order of the layers and as submounts are met, and share the upper half
+of the 32-bit numbers: half of it is the first one's, half of the rest the second one's, and so on.
+
+    first layer's device   0 and 31 bits of the number
+    index 1                1 0 and 30 bits
+    index 2                1 1 0 and 29 bits ...
+
+What does not fit has its index in bits 48 to 63; of the first device only numbers from 2**31 to 2**32 move there. A
+number of 2**47 or more, which some file systems use, is folded by a multiplicative hash: two such files may then show
+the same number.
 """
 
 from __future__ import annotations
@@ -11,8 +18,12 @@ from __future__ import annotations
 import os
 from typing import Final
 
+_SHORT: Final = 31
+"""Bits of the first device's numbers that leave room for others below 2**32."""
+
 _BITS: Final = 48
-_MASK: Final = (1 << _BITS) - 1
+_FOLDED: Final = 1 << _BITS - 1
+_MOVED: Final = 0xFFFF << _BITS
 _GOLDEN: Final = 0x9E3779B97F4A7C15  # 2**64 over the golden ratio: Knuth's multiplicative hashing
 
 
@@ -39,10 +50,15 @@ class InodeNumbers:
 
     def shown(self, device: int, ino: int) -> int:
         """st_ino as the mount shows it."""
-        if ino > _MASK:
-            ino = (ino * _GOLDEN & 0xFFFFFFFFFFFFFFFF) >> 64 - _BITS
         index = self._indexes[device]
-        return (index & 0xFFFF) << _BITS | ino if index else ino
+        room = _SHORT - index
+        if room > 0 and not ino >> room:
+            return -1 << room + 1 & 0xFFFFFFFF | ino if index else ino
+        if ino >= _FOLDED:
+            ino = (ino * _GOLDEN & 0xFFFFFFFFFFFFFFFF) >> 65 - _BITS | _FOLDED
+        if index:
+            return (index & 0xFFFF) << _BITS | ino
+        return ino if ino >> 32 else _MOVED | ino
 
     def identity(self, status: os.stat_result) -> int:
         """A number that no other file has, for our own tables.

@@ -76,6 +76,10 @@ class LiveNodes(dict[int, LiveFile | LiveDirectory]):
     def __missing__(self, id: int) -> LiveFile | LiveDirectory:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
+    def new_id(self) -> int:
+        """An id that is not given to any node here."""
+        return next(self._ids)
+
     def directories(self) -> list[LiveDirectory]:
         """All known directories."""
         return [node for node in self.values() if isinstance(node, LiveDirectory)]

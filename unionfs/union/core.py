@@ -7,7 +7,6 @@ and every change of the namespace ask it.
 from __future__ import annotations
 
 import errno
-import itertools
 import os
 import stat
 import struct
@@ -18,7 +17,7 @@ from unionfs import acl, override, ownership, upper, whiteout
 from unionfs.features import USUAL, Features
 from unionfs.fuse import wire
 from unionfs.nodes import UNRESOLVED, WHITEOUT, Directory, Node
-from unionfs.tree import FIRST_UPPER, ROOT, Tree
+from unionfs.tree import ROOT, Tree
 from unionfs.union.remedies import Remedies
 from unionfs.upper import Upper
 from unionfs.upper.links import Links
@@ -70,7 +69,6 @@ class Core(Remedies):
         self.jobs: dict[int, Job] = {}  # promotions that a worker is copying for
         self.outdate: Callable[[int], object] = id
         """Set by the front end: lets the kernel ask for a node's attributes anew where no reply tells them."""
-        self._ids = itertools.count(FIRST_UPPER)
         if upper is not None:
             self._adopt(upper)
 
@@ -140,7 +138,7 @@ class Core(Remedies):
         node = self.linked.get(ino)
         if node is None:
             assert self.links is not None
-            node = self._new_file(row if self.tree.stable else next(self._ids), ino, None)
+            node = self._new_file(row if self.tree.stable else self.tree.new_id(), ino, None)
             self.upper.hold(node, self.links.open(ino))
             node.override = self.upper.override_of(node)
             node.left = self.links.left(ino)
@@ -209,7 +207,7 @@ class Core(Remedies):
         # A mark beside a redirect belongs to a rename that was not finished: see `Renaming._rename`.
         if not marks.opaque and (marks.redirect is not None or not whiteout.is_marked(place, name)):
             row = self._merged_with(directory, name, marks.redirect)
-        id = row or next(self._ids)
+        id = row or self.tree.new_id()
         ino = self.tree_ino(row) if row else self.tree.foreign_ino(self.upper.device, status.st_ino)
         node = Directory(id, ino, (directory, name), row)
         node.override = self.upper.override_in(self.upper.directory(directory), name, status)
@@ -255,7 +253,7 @@ class Core(Remedies):
         shown = recorded or self._origin(directory, name, status)
         usable = shown and self.tree.stable and shown not in self.nodes
         ino = shown or self.tree.foreign_ino(self.upper.device, status.st_ino)
-        node = self._new_file(shown if usable else next(self._ids), ino, (directory, name))
+        node = self._new_file(shown if usable else self.tree.new_id(), ino, (directory, name))
         node.override = self.upper.override_in(self.upper.directory(directory), name, status)
         if status.st_nlink > 1:
             self.note_inode(node, status.st_ino)
@@ -277,18 +275,14 @@ class Core(Remedies):
                 return 0
             raise
         number = int(mark) if mark.isdigit() and len(mark) <= 20 else 0
-        # A row is its own number; live directories of several devices use all 64 bits.
-        limit = FIRST_UPPER if self.tree.stable else 1 << 64
-        return number if ROOT < number < limit else 0
+        if number <= ROOT or (self.tree.stable and not self.tree.owns(number)):  # a row is its own number
+            return 0
+        return number if number < 1 << 64 else 0
 
     def _new_file(self, id: int, ino: int, where: tuple[Directory, bytes] | None) -> Node:
         node = Node(id, ino, where)
         self.nodes[id] = node
         return node
-
-    def new_id(self) -> int:
-        """A node id that was never used before."""
-        return next(self._ids)
 
     @staticmethod
     def note_directory(node: Directory, status: os.stat_result) -> None:
@@ -356,7 +350,7 @@ class Core(Remedies):
                 self.tree.forget(id, count)
             return
         node.lookups -= count
-        if id >= FIRST_UPPER:
+        if not self.tree.owns(id):
             if node.lookups <= 0:
                 self._drop(node)
         elif node.lower:

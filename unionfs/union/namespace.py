@@ -113,7 +113,7 @@ class Namespace(HardLinks):
         except BaseException:
             os.close(fd)
             raise
-        node = Node(self.new_id(), self.tree.foreign_ino(self.upper.device, status.st_ino), None)
+        node = Node(self.tree.new_id(), self.tree.foreign_ino(self.upper.device, status.st_ino), None)
         self.upper.hold(node, fd)
         node.override = kept
         node.lookups = 1
@@ -193,7 +193,7 @@ class Namespace(HardLinks):
         """The node for something new that is in its place."""
         ino = self.tree.foreign_ino(self.upper.device, status.st_ino)
         where = place.directory, place.name
-        node = Node(self.new_id(), ino, where)
+        node = Node(self.tree.new_id(), ino, where)
         if is_directory:
             node = directory = Directory(node.id, ino, where, 0)
             directory.names = {}
