@@ -64,12 +64,16 @@ class Child:
 
 
 class Processes(NamedTuple):
-    """A container's two processes and the channels to them. `to_init` is None once its command has begun."""
+    """A container's two processes and the channels to them. `to_init` is None once its command has begun.
+
+    `binds` is where calls of bind(2) come (`launcher.sandbox.ports`), -1 where that is not known (yet).
+    """
 
     init: Child
     server: Child
     to_init: Channel | None
     to_server: Channel
+    binds: int = -1
 
 
 class Monitor:
@@ -77,13 +81,16 @@ class Monitor:
 
     def __init__(self, loop: Watcher, processes: Processes, hooks: Hooks) -> None:
         self._loop = loop
-        self._init, self._server, self._to_init, self._to_server = processes
+        self._init, self._server, self._to_init, self._to_server, listener = processes
         self._hooks = hooks
         self._failure: UfsError | None = None
         self._server_failure: UfsError | None = None
         self._delivery = signals.Delivery(self._init.pid)
         self._settling = False
         self._executed = self._to_init is None
+        self.binds = -1
+        if listener >= 0:
+            self._answer_binds(listener)
         if self._to_init is not None:
             loop.reads(self._to_init.fileno(), self._on_init_packet)
         loop.reads(self._to_server.fileno(), self._on_server_packet)
@@ -169,10 +176,12 @@ class Monitor:
                 self._init.kill()
 
     def _answer_binds(self, listener: int) -> None:
+        self.binds = listener
         binder = ports.Binder(listener)
 
         def answer() -> None:
             if not binder.answer():
+                self.binds = -1
                 self._loop.forget(listener)
                 os.close(listener)
 

@@ -51,7 +51,7 @@ def resume(handed: dict[str, Any]) -> NoReturn:
     known = state.read(directory)
     assert isinstance(known, state.Running | state.Paused)
     server = Channel(socket.socket(fileno=descriptors["server"]), "file system server")
-    processes = Processes(Child(known.pid), Child(known.server), None, server)
+    processes = Processes(Child(known.pid), Child(known.server), None, server, descriptors["binds"])
     made = config.read(directory)
     supervisor = Supervisor(directory, made, known.created, local=False)
     supervisor.listen(socket.socket(fileno=descriptors["listening"]))

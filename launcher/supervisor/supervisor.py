@@ -183,6 +183,7 @@ class Supervisor:
         descriptors = {
             "server": self._processes.to_server.fileno(),
             "listening": self._service.listening.fileno(),
+            "binds": self.monitor.binds,
             "master": self._master,
             "input": -1 if self._made.terminal else self._input.target,
             "stdout": -1 if self._made.terminal else self._outputs["stdout"].source,

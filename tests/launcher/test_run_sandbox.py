@@ -10,7 +10,9 @@ import pytest
 from launcher.sandbox import capabilities
 from tests.launcher.running import Runner
 from tests.support.installed import Installed
+from tests.support.processes import descendants, describe
 from tests.support.users import PLAIN, ROOT, User
+from tests.support.waiting import wait_until
 
 CONTEXTS = ("user", "mnt", "pid", "ipc", "uts", "cgroup")
 
@@ -192,3 +194,28 @@ def test_low_ports_are_roots(root_user: User) -> None:
     assert done.stdout.splitlines() == ["True True True other", "98 99 True", "13"]
     denied = root_user.run(["ufs-run", "--rm", "--cap-drop", "NET_BIND_SERVICE", *python])
     assert denied.stdout.startswith("13 13 13 ")
+
+
+WHEN_TOLD = """
+import os, socket, time
+print("waits", flush=True)
+while not os.path.exists("/go"):
+    time.sleep(0.05)
+socket.socket().bind(("127.0.7.82", 81))
+print("bound")
+"""
+
+
+@pytest.mark.real_root
+def test_low_ports_in_the_background(root_user: User) -> None:
+    """Also when the supervisor has become a small program meanwhile."""
+    command = ["ufs-run", "-d", "--name", "late", "host", "/usr/bin/python3", "-c", WHEN_TOLD]
+    root_user.run(command, check=True)
+
+    def is_small() -> bool:
+        return any("supervisor/small.py" in describe(pid) for pid in descendants())
+
+    wait_until(is_small, "the supervisor to be small")
+    root_user.run(["ufs", "exec", "late", "touch", "/go"], check=True)
+    assert root_user.run(["ufs", "wait", "late"], check=True).stdout == "0\n"
+    assert root_user.run(["ufs", "logs", "late"], check=True).stdout == "waits\nbound\n"
