@@ -93,6 +93,17 @@ def test_more_files_in_use_than_the_server_may_open(user: User, engine: str) -> 
         wait_until(lambda: not list((user.temp / "work/work").iterdir()), "hidden links to go with their files")
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_descriptors_are_given_up_where_none_is_left(user: User, engine: str) -> None:
+    """Here the limit comes after the server has shared it out."""
+    user.run(["sh", "-c", "mkdir lower; for n in $(seq 90); do echo $n >lower/$n; done"], cwd=user.temp, check=True)
+    with mounted(user, ":", "--engine", engine):
+        for pid in servers():
+            user.run(["prlimit", f"--pid={pid}", "--nofile=48:48"], check=True)
+        script = "cd merged; cat * | wc -l; for n in $(seq 90); do echo new >>$n; mkdir d$n; done; cat [0-9]* | wc -l"
+        assert user.run(["sh", "-ec", script], cwd=user.temp, check=True).stdout.split() == ["90", "180"]
+
+
 def test_a_limit_of_the_size_of_files(user: User) -> None:
     """It is for what the caller writes; where the server cannot lift it, larger files are EFBIG and all else works."""
     (user.temp / "lower").mkdir()
