@@ -10,7 +10,9 @@ from contextlib import suppress
 import click
 
 from launcher.cli import filters
-from launcher.container import catalogue, control, logreading
+from launcher.container import catalogue, control, lock, logreading, spool
+from launcher.container import logs as logwriting
+from launcher.container.catalogue import Container
 from launcher.errors import UfsError
 from launcher.image.store import Store
 from launcher.sandbox import syscalls
@@ -33,7 +35,8 @@ def logs(follow: bool, since: str | None, until: str | None, tail: str, timestam
     reader = logreading.Reader(found.directory)
     channel = control.connect(found.directory) if follow else None
     watch = syscalls.watch(found.directory) if channel is not None else -1
-    control.ask(found.directory, "flush", "done")
+    if control.ask(found.directory, "flush", "done") is None:
+        _recover(found)
     try:
         reader.begin(_count(tail))
         shown.blocks(reader)
@@ -44,6 +47,18 @@ def logs(follow: bool, since: str | None, until: str | None, tail: str, timestam
         if channel is not None:
             channel.close()
             os.close(watch)
+
+
+def _recover(container: Container) -> None:
+    """Make lines of what supervisor and server left that were killed at once."""
+    if not spool.left(container.directory):
+        return
+    held = lock.take(container.directory)
+    if held is not None:
+        writer = logwriting.Writer(container.directory, container.config.log)
+        writer.recover()
+        writer.close()
+        lock.release(held)
 
 
 def _follow(reader: logreading.Reader, shown: _Shown, watch: int, channel: Channel) -> None:

@@ -20,7 +20,7 @@ class Log(NamedTuple):
     """How its output is recorded (`launcher.container.logs`). Sizes in bytes."""
 
     driver: str = LOG_DRIVERS[0]
-    max_size: int = 128 * 10**6
+    max_size: int = 64 * 10**6
     max_file: int = 3
 
 

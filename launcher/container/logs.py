@@ -14,12 +14,16 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
+from launcher.container import spool
 from launcher.container.config import Log
+from launcher.container.spool import Piece, Spool
 
 NAME = "log"
-DRIVER = "k8s-file"
+_FLOOD = 4 << 20  # bytes between two looks that are a flood, if
+_LONGER = 3  # times as many bytes of log would come of them
 
 
 def parts(directory: str) -> list[str]:
@@ -40,8 +44,15 @@ class Writer:
     as something can be written again.
     """
 
-    def __init__(self, directory: str, options: Log) -> None:
+    def __init__(self, directory: str, options: Log, flooded: Callable[[], None] = lambda: None) -> None:
+        """`flooded` is called when output begins to come faster than it can be written as lines: from then on it is
+        kept as it comes (`spool`) until `settle` is called.
+        """
         self._directory = directory
+        self._flooded = flooded
+        self._spool: Spool | None = None
+        self._lately = 0
+        self._limit = options.max_size * options.max_file
         self._options = options
         self._file = -1
         self._size = 0
@@ -56,13 +67,51 @@ class Writer:
                 note = f"ufs: {self._lost} bytes of output are missing here: {self._reason}\n".encode()
                 self._append(records(stamp, b"stderr", note))
                 self._lost = 0
-            self._append(records(stamp, stream, data))
+            self._record(Piece(stamp, stream, data))
         except OSError as error:  # ENOSPC, EDQUOT, EIO: the container's own work goes on
             self._lost += len(data)
             self._reason = error.strerror or str(error)
 
+    def calm(self) -> bool:
+        """Whether little was said since this was asked last."""
+        lately, self._lately = self._lately, 0
+        return lately < _FLOOD
+
+    def settle(self) -> None:
+        """Make lines of what was kept as it came."""
+        if self._spool is None:
+            return
+        self._spool.close()
+        self._spool = None
+        try:
+            self._recover()
+        except OSError as error:
+            self._reason = error.strerror or str(error)
+
+    def recover(self) -> None:
+        """`settle` for what another writer left that was killed."""
+        if spool.left(self._directory):
+            self._recover()
+
+    def _recover(self) -> None:
+        for piece in spool.pieces(self._directory, self._limit):
+            self._append(records(*piece))
+        spool.remove(self._directory)
+
+    def _record(self, piece: Piece) -> None:
+        size = len(piece.data)
+        self._lately += size
+        if self._spool is None and self._lately > _FLOOD and spool.length(piece.data) > _LONGER * size:
+            self._spool = Spool(self._directory, self._limit)
+            self._flooded()
+        if self._spool is not None:
+            self._spool.add(piece)
+        else:
+            self._append(records(*piece))
+
     def close(self) -> None:
         """Let go of the file."""
+        self.settle()
         if self._file >= 0:
             os.close(self._file)
             self._file = -1

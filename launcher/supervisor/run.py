@@ -89,10 +89,13 @@ def _be_small(supervisor: Supervisor, held: int) -> None:
 
 def _made(made: Config, directory: str, image: Image, held: int, local: bool) -> tuple[Processes, Streams]:
     """Its processes, which wait for "go", and our ends of its streams."""
+    from launcher.container import logs
     from launcher.sandbox import launch, terminal
 
     def orphaned() -> None:
         state.settle(directory, time.time())
+        if made.log.driver != "none":
+            logs.Writer(directory, made.log).recover()
 
     theirs, ours = _streams(made, local)
     size = (terminal.window_size(0) or terminal.window_size(1)) if made.terminal and local else b""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from launcher.container import etc, lifecycle, lock, state
+from launcher.container import etc, lifecycle, lock, logs, state
 from launcher.container.catalogue import Container, open_container
 from launcher.errors import UfsError
 
@@ -55,6 +55,7 @@ def _begin(store: Store, container: Container, held: int) -> Image:
     made = container.config
     try:
         known = state.settle(container.directory)
+        logs.Writer(container.directory, made.log).recover()
     except state.Corrupt as error:
         raise UfsError(f"container {made.name} is damaged ({error}); ufs rm {made.name} removes it") from error
     try:

@@ -26,6 +26,7 @@ from launcher.supervisor.loop import Loop, Timer
 from launcher.supervisor.service import Service
 from launcher.supervisor.sinks import Sink
 
+_LOOK, _LONGEST_FLOOD = 0.2, 10.0  # seconds between looks whether a flood of output is over; how long it may last
 _REST = 1.0  # seconds between looks whether nothing is going on
 
 
@@ -41,7 +42,7 @@ class Supervisor:
         self._made = made
         self._local = local
         self._created = created
-        self._log = logs.Writer(directory, made.log) if made.log.driver != "none" else None
+        self._log = logs.Writer(directory, made.log, self._on_flood) if made.log.driver != "none" else None
         names = ("stdout",) if made.terminal else ("stdout", "stderr")
         self._outputs = {name: Output(self.loop, name.encode(), self._log) for name in names}
         self._input = Input(self.loop, self._on_typed)
@@ -53,6 +54,7 @@ class Supervisor:
         self._service: Service | None = None
         self.adopted = False
         self._begun = False
+        self._floods = 0
         self._grace: Timer | None = None
         self._cleanup = ExitStack()
 
@@ -242,6 +244,8 @@ class Supervisor:
         """Record what it has said."""
         for output in self._outputs.values():
             output.catch_up()
+        if self._log is not None:
+            self._log.settle()
 
     def attach(self, output: int, error: int, wants_input: bool) -> Callable[[], None]:
         """Pass its streams on to two stream sockets until the returned function is called."""
@@ -305,6 +309,19 @@ class Supervisor:
             self._input.begin(streams[0])
             if self._local:
                 self._input.add(0, self._input.end)
+
+    def _on_flood(self) -> None:
+        self._floods = 0
+        self.loop.after(_LOOK, self._look_at_flood)
+
+    def _look_at_flood(self) -> None:
+        """Make lines of it when it is over; now and then also while it goes on, for who follows the log."""
+        assert self._log is not None
+        self._floods += 1
+        if self._log.calm() or self._floods * _LOOK > _LONGEST_FLOOD:
+            self._log.settle()
+        else:
+            self.loop.after(_LOOK, self._look_at_flood)
 
     def _reader_gone(self, name: str) -> Callable[[OSError], None]:
         def gone(error: OSError) -> None:

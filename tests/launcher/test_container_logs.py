@@ -81,6 +81,28 @@ def test_writer_and_parts(tmp_path: Path, sizes: Log) -> None:
         assert len(text) <= sizes.max_size or text.count(b"\n") == 1
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_flood_leaves_what_the_log_can_hold(tmp_path: Path, killed: bool) -> None:
+    """As much as without the detour by raw files, and the last line, and none twice; also when its writer was killed."""
+    options, told = Log(max_size=1 << 20, max_file=3), []
+    writer = logs.Writer(str(tmp_path), options, lambda: told.append(True))
+    numbers = iter(range(10**9))
+    for _ in range(400):
+        writer.write(b"stdout", b"".join(b"%d\n" % next(numbers) for _ in range(5000)))
+    assert told == [True]
+    last = next(numbers) - 1
+    most = sum(path.stat().st_size for path in tmp_path.glob("log.raw*"))
+    assert most < 2 * 3 * (1 << 20), "raw files are bounded, too"
+    if killed:
+        logs.Writer(str(tmp_path), options).recover()
+    else:
+        writer.close()
+    assert not list(tmp_path.glob("log.raw*"))
+    lines = [line.split(b" ")[3] for path in logs.parts(str(tmp_path)) for line in Path(path).read_bytes().splitlines()]
+    assert lines == [b"%d" % number for number in range(last - len(lines) + 1, last + 1)]
+    assert sum(os.path.getsize(path) for path in logs.parts(str(tmp_path))) > 2 << 20
+
+
 def test_a_full_disk_is_said_and_does_not_stop_it(tmp_path: Path) -> None:
     os.symlink("/dev/full", tmp_path / "log")
     writer = logs.Writer(str(tmp_path), Log())
