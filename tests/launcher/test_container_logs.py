@@ -83,7 +83,7 @@ def test_writer_and_parts(tmp_path: Path, sizes: Log) -> None:
 
 @pytest.mark.parametrize("killed", [False, True])
 def test_a_flood_leaves_what_the_log_can_hold(tmp_path: Path, killed: bool) -> None:
-    """As much as without the detour by raw files, and the last line, and none twice; also when its writer was killed."""
+    """As much as without the detour by raw files, to the last line, none twice; also when its writer was killed."""
     options, told = Log(max_size=1 << 20, max_file=3), []
     writer = logs.Writer(str(tmp_path), options, lambda: told.append(True))
     numbers = iter(range(10**9))

@@ -99,10 +99,8 @@ def test_tables_and_rows(ufs: Containers) -> None:
 @pytest.mark.only_root
 def test_podman_renders_the_same() -> None:
     """The other engine is Go's own implementation; `podman info` needs no container."""
-    theirs = '{{.Host.OS}} {{upper .Host.OS}} {{json .Host.OS}}'
+    theirs = "{{.Host.OS}} {{upper .Host.OS}} {{json .Host.OS}}"
     theirs += '{{if eq .Host.OS "linux"}}{{printf "%-8s|" .Host.OS}}{{end}}'
-        '{{.Host.OS}} {{len .Host.CgroupControllers | printf "%d" | len | gt 5}} {{upper .Host.OS}} {{json .Host.OS}}'
-    )
     shown = subprocess.run(["podman", "info", "-f", theirs], check=True, stdout=subprocess.PIPE, text=True).stdout
     ours = Template(theirs).render({"Host": {"OS": "linux", "CgroupControllers": ["a", "b"]}})
     assert shown.strip() == ours
