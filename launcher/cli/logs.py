@@ -55,9 +55,7 @@ def _recover(container: Container) -> None:
         return
     held = lock.take(container.directory)
     if held is not None:
-        writer = logwriting.Writer(container.directory, container.config.log)
-        writer.recover()
-        writer.close()
+        logwriting.Writer(container.directory, container.config.log).recover()
         lock.release(held)
 
 

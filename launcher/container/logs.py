@@ -16,13 +16,16 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
-from launcher.container import spool
 from launcher.container.config import Log
-from launcher.container.spool import Piece, Spool
+
+if TYPE_CHECKING:
+    from launcher.container.spool import Spool
 
 NAME = "log"
-_FLOOD = 4 << 20  # bytes between two looks that are a flood, if
+_MOMENT = 0.2  # seconds
+_FLOOD = 4 << 20  # bytes in a moment that are a flood, if
 _LONGER = 3  # times as many bytes of log would come of them
 
 
@@ -51,7 +54,7 @@ class Writer:
         self._directory = directory
         self._flooded = flooded
         self._spool: Spool | None = None
-        self._lately = 0
+        self._since, self._lately = 0.0, 0
         self._limit = options.max_size * options.max_file
         self._options = options
         self._file = -1
@@ -67,7 +70,7 @@ class Writer:
                 note = f"ufs: {self._lost} bytes of output are missing here: {self._reason}\n".encode()
                 self._append(records(stamp, b"stderr", note))
                 self._lost = 0
-            self._record(Piece(stamp, stream, data))
+            self._record(stamp, stream, data)
         except OSError as error:  # ENOSPC, EDQUOT, EIO: the container's own work goes on
             self._lost += len(data)
             self._reason = error.strerror or str(error)
@@ -90,24 +93,34 @@ class Writer:
 
     def recover(self) -> None:
         """`settle` for what another writer left that was killed."""
+        from launcher.container import spool
+
         if spool.left(self._directory):
             self._recover()
+            self.close()
 
     def _recover(self) -> None:
+        from launcher.container import spool
+
         for piece in spool.pieces(self._directory, self._limit):
             self._append(records(*piece))
         spool.remove(self._directory)
 
-    def _record(self, piece: Piece) -> None:
-        size = len(piece.data)
-        self._lately += size
-        if self._spool is None and self._lately > _FLOOD and spool.length(piece.data) > _LONGER * size:
-            self._spool = Spool(self._directory, self._limit)
-            self._flooded()
+    def _record(self, stamp: bytes, stream: bytes, data: bytes) -> None:
+        now = time.monotonic()
+        if self._spool is None and now - self._since > _MOMENT:
+            self._since, self._lately = now, 0
+        self._lately += len(data)
+        if self._spool is None and self._lately > _FLOOD:
+            from launcher.container import spool
+
+            if spool.length(data) > _LONGER * len(data):
+                self._spool = spool.Spool(self._directory, self._limit)
+                self._flooded()
         if self._spool is not None:
-            self._spool.add(piece)
+            self._spool.add(stamp, stream, data)
         else:
-            self._append(records(*piece))
+            self._append(records(stamp, stream, data))
 
     def close(self) -> None:
         """Let go of the file."""

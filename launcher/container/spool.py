@@ -42,14 +42,14 @@ class Spool:
         self._limit = limit
         self._begin()
 
-    def add(self, piece: Piece) -> None:
+    def add(self, stamp: bytes, stream: bytes, data: bytes) -> None:
         """Keep a piece; the oldest go when they cannot be wanted any more."""
-        header = _HEADER.pack(piece.stamp, piece.stream == b"stderr", len(piece.data))
-        done = os.writev(self._file, [header, piece.data])
-        if done < len(header) + len(piece.data):
+        header = _HEADER.pack(stamp, stream == b"stderr", len(data))
+        done = os.writev(self._file, [header, data])
+        if done < len(header) + len(data):
             # write(2) says so with the next call only. A piece that is cut ends the file.
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self._length += length(piece.data)
+        self._length += length(data)
         if self._length > self._limit:
             os.close(self._file)
             os.rename(f"{self._directory}/{NAME}", f"{self._directory}/{OLDER}")

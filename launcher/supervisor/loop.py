@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import select
 import time
 from collections.abc import Callable
@@ -16,9 +15,6 @@ class Timer:
     def __init__(self, due: float, action: Action) -> None:
         self.due = due
         self.action: Action | None = action
-
-    def __lt__(self, other: Timer) -> bool:
-        return self.due < other.due
 
     def cancel(self) -> None:
         """Nothing will be done."""
@@ -58,7 +54,7 @@ class Loop:
     def after(self, seconds: float, action: Action) -> Timer:
         """Call `action` once, in so many seconds."""
         timer = Timer(time.monotonic() + seconds, action)
-        heapq.heappush(self._timers, timer)
+        self._timers.append(timer)  # there are never more than a few
         return timer
 
     def turn(self) -> None:
@@ -70,17 +66,18 @@ class Loop:
             # An action may have ended the watch of any other.
             if (events & select.POLLOUT or descriptor not in self._reads) and descriptor in self._writes:
                 self._writes[descriptor]()
-        while self._timers and self._timers[0].due <= time.monotonic():
-            action = heapq.heappop(self._timers).action
-            if action is not None:
-                action()
+        now = time.monotonic()
+        due = [timer for timer in self._timers if timer.due <= now]
+        self._timers = [timer for timer in self._timers if timer.due > now]
+        for timer in sorted(due, key=lambda timer: timer.due):
+            if timer.action is not None:
+                timer.action()
 
     def _pause(self) -> float | None:
-        while self._timers and self._timers[0].action is None:
-            heapq.heappop(self._timers)
+        self._timers = [timer for timer in self._timers if timer.action is not None]
         if not self._timers:
             return None
-        return max(0.0, self._timers[0].due - time.monotonic()) * 1000
+        return max(0.0, min(timer.due for timer in self._timers) - time.monotonic()) * 1000
 
     def _set(self, table: dict[int, Action], descriptor: int, action: Action | None) -> None:
         if action is not None:

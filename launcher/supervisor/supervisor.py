@@ -12,19 +12,21 @@ import signal
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from launcher.container import logs, state
 from launcher.container.config import Config
 from launcher.errors import UfsError
-from launcher.sandbox import signal_names, signals, terminal
+from launcher.sandbox import signals, terminal
 from launcher.sandbox.monitor import Monitor, Processes
 from launcher.sandbox.protocol import Channel
-from launcher.supervisor import entering, pausing
 from launcher.supervisor.console import Input, Output
 from launcher.supervisor.loop import Loop, Timer
 from launcher.supervisor.service import Service
 from launcher.supervisor.sinks import Sink
+
+if TYPE_CHECKING:
+    from launcher.supervisor.entering import Commands
 
 _LOOK, _LONGEST_FLOOD = 0.2, 10.0  # seconds between looks whether a flood of output is over; how long it may last
 _REST = 1.0  # seconds between looks whether nothing is going on
@@ -50,7 +52,7 @@ class Supervisor:
         self._size = b""
         self._running: state.Running | None = None
         self._how_paused = ""
-        self._commands = entering.Commands(self.loop)
+        self._commands: Commands | None = None
         self._service: Service | None = None
         self.adopted = False
         self._begun = False
@@ -172,7 +174,7 @@ class Supervisor:
         waiting = self._input.waiting or any(output.waiting for output in self._outputs.values())
         asked = (
             self._service is None
-            or self._commands.starting
+            or (self._commands is not None and self._commands.starting)
             or self._service.busy
             or self._grace is not None
             or self._inbox.waiting()
@@ -191,11 +193,17 @@ class Supervisor:
             "stdout": -1 if self._made.terminal else self._outputs["stdout"].source,
             "stderr": -1 if self._made.terminal else self._outputs["stderr"].source,
         }
-        return {"directory": self.directory, "descriptors": descriptors, "commands": self._commands.pids}
+        commands = self._commands.pids if self._commands is not None else []
+        return {"directory": self.directory, "descriptors": descriptors, "commands": commands}
 
     def take_over(self, known: state.Running | state.Paused, master: int, commands: list[int]) -> None:
         """Go on where this process was before; `commands` are the further ones that it is the parent of."""
+        if commands:
+            from launcher.supervisor import entering
+
+            self._commands = entering.Commands(self.loop)
         for pid in commands:
+            assert self._commands is not None
             self._commands.watch(pid, lambda status: None)
         self._begun = True
         self._running = state.Running(*known[:6])
@@ -225,6 +233,8 @@ class Supervisor:
         running = self._need_running()
         if self._how_paused:
             raise UfsError(f"container {self._made.name} is paused already", 1)
+        from launcher.supervisor import pausing
+
         pausing.stop(running.pid)
         self._how_paused = "signals"
         state.move(self.directory, state.Paused(*running, self._how_paused))
@@ -235,6 +245,8 @@ class Supervisor:
         running = self._need_running()
         if not self._how_paused:
             raise UfsError(f"container {self._made.name} is not paused", 1)
+        from launcher.supervisor import pausing
+
         pausing.proceed(running.pid)
         how, self._how_paused = self._how_paused, ""
         state.move(self.directory, running)
@@ -289,7 +301,10 @@ class Supervisor:
         running = self._need_running()
         if self._how_paused:
             raise UfsError(f"container {self._made.name} is paused", 1)
+        from launcher.supervisor import entering
+
         helper = entering.helper(self._made, self.directory, running.pid, fields, descriptors)
+        self._commands = self._commands or entering.Commands(self.loop)
         self._commands.start(helper, lambda child: begun(child.send), finished)
 
     @property
@@ -369,4 +384,6 @@ class Supervisor:
     def _told_in_background(self, number: int) -> None:
         """The session or the machine ends: the container is stopped as `ufs stop` would."""
         if number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPWR):
+            from launcher.sandbox import signal_names
+
             self.stop(signal_names.number(self._made.stop_signal or "SIGTERM"), self._made.stop_timeout)

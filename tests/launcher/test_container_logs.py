@@ -95,8 +95,7 @@ def test_a_flood_leaves_what_the_log_can_hold(tmp_path: Path, killed: bool) -> N
     assert most < 2 * 3 * (1 << 20), "raw files are bounded, too"
     if killed:
         logs.Writer(str(tmp_path), options).recover()
-    else:
-        writer.close()
+    writer.close()
     assert not list(tmp_path.glob("log.raw*"))
     lines = [line.split(b" ")[3] for path in logs.parts(str(tmp_path)) for line in Path(path).read_bytes().splitlines()]
     assert lines == [b"%d" % number for number in range(last - len(lines) + 1, last + 1)]
