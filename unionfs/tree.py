@@ -29,6 +29,11 @@ BOUNDLESS = 1 << 40
 """Bytes: the size of a `Tree.boundless` file where something reads it, more than any has."""
 
 
+def new_generation() -> int:
+    """A generation for node ids that hardly another mount has had; the kernel keeps 32 bits."""
+    return int.from_bytes(os.urandom(4), "little") or 1
+
+
 class Entry(NamedTuple):
     """One name in a directory of a tree. `cookie` is what READDIR passes to go on *after* this entry."""
 
@@ -54,6 +59,13 @@ class Tree(Protocol):
 
     stable: bool
     """Node ids keep their meaning for ever (rows): lookups need no counting and `forget` does nothing."""
+
+    generation: int
+    """Of the ids above `rows`; see `wire.Validity`."""
+
+    @property
+    def rows(self) -> int:
+        """Node ids up to this one mean the same in every mount of the tree; 0 for none."""
 
     @property
     def max_uid(self) -> int:

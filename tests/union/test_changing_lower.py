@@ -203,7 +203,7 @@ def _names(tree: DirectoryStack) -> set[bytes]:
     ("seconds", "fields"), [(0, (0, 0)), (1.5, (1, 500_000_000)), (wire.FOREVER, (wire.FOREVER, 0))]
 )
 def test_timeouts_in_replies(seconds: float, fields: tuple[int, int]) -> None:
-    valid = wire.Validity(seconds)
+    valid = wire.Validity(seconds, 0, 0)
     whole, nsec = fields
     assert valid.entry(7, bytes(88)) == wire.ENTRY_HEAD.pack(7, 0, whole, whole, nsec, nsec) + bytes(88)
     assert valid.attr_head == wire.ATTR_HEAD.pack(whole, nsec, 0)

@@ -360,7 +360,9 @@ def _handle(node: int, keep_cache: bool = True) -> FileInfo:
 def _entry(packed: bytes | memoryview, timeout: float) -> EntryAttributes:
     """``struct fuse_entry_out`` as pyfuse3 wants it; node id 0 says "no such name"."""
     node = int.from_bytes(packed[:8], "little")
-    return _attributes(node, packed[wire.ENTRY_HEAD.size :], timeout)
+    shown = _attributes(node, packed[wire.ENTRY_HEAD.size :], timeout)
+    shown.generation = int.from_bytes(packed[8:16], "little")
+    return shown
 
 
 def _attributes(node: int, packed: bytes | memoryview, timeout: float) -> EntryAttributes:

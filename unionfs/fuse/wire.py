@@ -224,11 +224,27 @@ def entry(node: int, attr: bytes | memoryview, valid: int = FOREVER) -> bytes:
 
 
 class Validity:
-    """How long the kernel may believe what it was told: `seconds`, a float; made into bytes once."""
+    """How long the kernel may believe what it was told: `seconds`, a float; made into bytes once.
 
-    __slots__ = ("_once", "_times", "attr_head", "attr_head_once", "entry_times", "finite", "seconds")
+    Also for how long a file handle (open_by_handle_at(2)) may: node ids above `rows` mean something else in the next
+    mount, so they have a generation of this one. The others have 0.
+    """
 
-    def __init__(self, seconds: float) -> None:
+    __slots__ = (
+        "_once",
+        "_times",
+        "attr_head",
+        "attr_head_once",
+        "entry_times",
+        "finite",
+        "generation",
+        "rows",
+        "seconds",
+    )
+
+    def __init__(self, seconds: float, rows: int, generation: int) -> None:
+        self.rows = rows
+        self.generation = generation
         whole = int(seconds)
         nsec = int((seconds - whole) * 1e9)
         self.seconds = seconds
@@ -245,11 +261,11 @@ class Validity:
 
     def entry(self, node: int, attr: bytes | memoryview) -> bytes:
         """`entry` with these timeouts."""
-        return _NODE.pack(node, 0) + self._times + attr
+        return _NODE.pack(node, self.generation if node > self.rows else 0) + self._times + attr
 
     def entry_once(self, node: int, attr: bytes | memoryview) -> bytes:
         """The same of a name whose attributes the kernel shall ask for each time."""
-        return _NODE.pack(node, 0) + self._once + attr
+        return _NODE.pack(node, self.generation if node > self.rows else 0) + self._once + attr
 
 
 def direntplus(entry: bytes, ino: int, cookie: int, type_: int, name: bytes) -> bytes:

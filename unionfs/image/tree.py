@@ -31,7 +31,7 @@ from unionfs.image.format import (
     Header,
     Place,
 )
-from unionfs.tree import Entry, Run
+from unionfs.tree import Entry, Run, new_generation
 
 if TYPE_CHECKING:  # not on the way of every start
     from pathlib import Path
@@ -64,6 +64,7 @@ class CompiledImage:
             length = os.fstat(self._fd).st_size
             self._header = Header.unpack(os.pread(self._fd, ROW_SIZE, 0), length)
             self._map = mmap.mmap(self._fd, length, prot=mmap.PROT_READ, flags=mmap.MAP_SHARED)
+            self.generation = new_generation()
             self._ids = itertools.count(self._header.rows + 1)
             self._words = memoryview(self._map).cast("I")
             self._open_layers([str(layer) for layer in layers])

@@ -40,7 +40,7 @@ class LiveAttributes:
         self, numbers: InodeNumbers, valid: wire.Validity, uncounted: Container[tuple[int, int]] | None
     ) -> None:
         self._shown = numbers.shown
-        self._valid = valid.entry_times
+        self._valid = valid.generation, *valid.entry_times
         self._uncounted = _All() if uncounted is None else uncounted
 
     def attr(self, status: os.stat_result, changed: Override | None, merged: bool = False) -> bytes:
@@ -71,7 +71,7 @@ class LiveAttributes:
         if mode & 0o170000 == 0o040000 and (device, ino) in self._uncounted:
             nlink = 1
         return wire.DIRENTPLUS.pack(
-            node, 0, *self._valid,
+            node, *self._valid,
             shown, size, status.st_blocks, atime, mtime, ctime,
             status.st_atime_ns % _SECOND, status.st_mtime_ns % _SECOND, status.st_ctime_ns % _SECOND,
             mode, nlink, uid, gid,

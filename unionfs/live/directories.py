@@ -26,7 +26,7 @@ from unionfs.live.layerdir import LayerDir, OpenDirectories
 from unionfs.live.listings import Listings
 from unionfs.live.nodes import LiveDirectory, LiveFile, LiveNodes
 from unionfs.override import Override
-from unionfs.tree import Entry, Run
+from unionfs.tree import Entry, Run, new_generation
 
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _NAME_MAX: Final = 255
@@ -43,6 +43,7 @@ class DirectoryStack:
     """
 
     stable = False
+    rows = 0
     max_uid = 0  # what stat(2) says is mapped already
     max_gid = 0
 
@@ -57,7 +58,8 @@ class DirectoryStack:
         timeout: float = wire.FOREVER,
     ) -> None:
         self.timeout = timeout
-        self._valid = wire.Validity(timeout)
+        self.generation = new_generation()
+        self._valid = wire.Validity(timeout, self.rows, self.generation)
         self._due = 0.0  # when what is kept of the layers is to be found again, by time.monotonic()
         self._hide = frozenset(hide)
         skipped = _by_directory(skip)

@@ -54,7 +54,7 @@ class Core(Remedies):
         self.features = features
         self.upper_or_none = upper
         self.owners = owners
-        self.valid = wire.Validity(tree.timeout)
+        self.valid = wire.Validity(tree.timeout, tree.rows, tree.generation)
         self.negative = self.valid.entry(0, bytes(wire.ATTR.size))
         """LOOKUP's answer for a name that is not there: the kernel remembers that, too."""
         self.nodes: dict[int, Node] = {}
