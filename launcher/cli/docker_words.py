@@ -178,7 +178,6 @@ COMMANDS = {
     "compose": "start the services one by one with ufs-run; they share the host's network",
     "config": _ONE_MACHINE,
     "context": _NO_DAEMON,
-    "cp": _FILES,
     "events": _NO_DAEMON + "; ufs ps --all lists containers",
     "export": "tar from inside: ufs-run --rm IMAGE tar -C / -c --one-file-system . > root.tar",
     "farm": _BUILD,

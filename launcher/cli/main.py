@@ -19,6 +19,7 @@ COMMANDS = {
     "attach": "launcher.cli.execute:attach",
     "cat": "launcher.cli.inside:cat",
     "container": "launcher.cli.container:container",
+    "cp": "launcher.cli.copy:cp",
     "create": "launcher.cli.run:create_command",
     "df": "launcher.cli.store:df",
     "diff": "launcher.cli.containers:diff",

@@ -69,7 +69,7 @@ def _run(channel: Channel, server: Channel, spec: Spec) -> None:
     os.umask(0o022)
     syscalls.make_private()
     parts = rootfs.Parts(spec)
-    _mount_root(server, spec)
+    mount_root(server, spec.directory)
     import_nothing_more()
     rootfs.pivot(spec.directory)
     created = rootfs.furnish(spec, parts)
@@ -114,13 +114,13 @@ def _die_with_launcher(channel: Channel) -> None:
         raise PeerGone("the launcher is gone", 125)
 
 
-def _mount_root(server: Channel, spec: Spec) -> None:
-    """Mount FUSE over the container's directory, in this namespace only, and hand the device to the server."""
+def mount_root(server: Channel, directory: str) -> None:
+    """Mount FUSE over the container's `directory`, in this namespace only, and hand the device to the server."""
     from unionfs.fuse import mount
 
     device = mount.open_device()
     try:
-        mount.mount(device, spec.directory)
+        mount.mount(device, directory)
     except PermissionError as error:
         raise UfsError(f"cannot mount FUSE in a user namespace ({error.strerror}); Linux 4.18 or newer can, "
                        "unless a security module forbids it", 125) from error  # fmt: skip

@@ -38,7 +38,7 @@ class Parts:
         self.kernel = KernelFiles()
         self.devices = Devices(spec.ids, fuse=spec.nested)
         self.single = single.Settings(spec.directory) if spec.ids.single else None
-        self.binds = [_taken(volume, volume not in spec.volumes) for volume in _in_order(spec)]
+        self.binds = [_taken(volume, volume not in spec.volumes) for volume in in_order(spec)]
 
 
 def pivot(directory: str) -> None:
@@ -78,7 +78,7 @@ def furnish(spec: Spec, parts: Parts) -> list[str]:
     return targets.created
 
 
-def _in_order(spec: Spec) -> list[Volume]:
+def in_order(spec: Spec) -> list[Volume]:
     """Parents before what is mounted below them; a volume on a generated file's place replaces it."""
     given = {volume.target for volume in spec.volumes}
     generated = [Volume(f"{spec.directory}/{name}", f"/etc/{name}", False) for name in GENERATED]
@@ -87,6 +87,12 @@ def _in_order(spec: Spec) -> list[Volume]:
 
 
 def _taken(volume: Volume, generated: bool) -> _Bind:
+    tree = taken(volume)
+    return _Bind(volume, tree, stat.S_ISDIR(os.fstat(tree).st_mode), generated)
+
+
+def taken(volume: Volume) -> int:
+    """What a volume shows of the host, as a detached mount. UfsError where it is not there."""
     try:
         tree = syscalls.clone_tree(volume.source)
     except FileNotFoundError as error:
@@ -95,7 +101,7 @@ def _taken(volume: Volume, generated: bool) -> _Bind:
         raise UfsError(f"-v {volume.source}:{volume.target}: no permission to reach {volume.source}", 125) from error
     if volume.read_only:
         syscalls.set_mount_attributes(tree, syscalls.MOUNT_ATTR_RDONLY, recursive=True)
-    return _Bind(volume, tree, stat.S_ISDIR(os.fstat(tree).st_mode), generated)
+    return tree
 
 
 def _attach_bind(bind: _Bind, targets: Targets) -> None:

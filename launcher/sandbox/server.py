@@ -9,13 +9,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from importlib import import_module
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from launcher.container.removal import remove_tree, vanish
 from launcher.errors import UfsError
 from launcher.sandbox.protocol import Channel, PeerGone
 from launcher.sandbox.spec import Spec
 from unionfs.tree import Tree
+
+if TYPE_CHECKING:
+    from unionfs.union import Union
 
 
 class TreeSource(Protocol):
@@ -49,6 +52,30 @@ def run(channel: Channel, init: Channel, image: TreeSource, spec: Spec, lock: in
             orphaned()
         # Nothing but temporaries is in the work directory, and nobody continues them.
         remove_tree(vanish(spec.directory) if spec.remove else spec.work)
+    return 0
+
+
+def run_read_only(channel: Channel, init: Channel, opened: Callable[[], Union]) -> int:
+    """Serve a union without an upper until its mount is gone; the exit status. `channel` and `init` as of `run`."""
+    from unionfs.serve import serve
+
+    os.setsid()
+    _keep_only(2, channel.fileno(), init.fileno())
+    try:
+        union = opened()
+        try:
+            device = init.expect("device").descriptors[0]
+        except UfsError:
+            union.close()
+            raise
+        serve(union, device)
+    except PeerGone:
+        return 1
+    except Exception as error:  # noqa: BLE001 the command tells it
+        channel.give_up("the file system server failed", error)
+        return 1
+    finally:
+        init.close()
     return 0
 
 

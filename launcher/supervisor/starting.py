@@ -49,20 +49,31 @@ def start(store: Store, container: Container) -> Channel | None:
     return background.start(open_container(container.directory), *taken) if taken else None
 
 
-def _begin(store: Store, container: Container, held: int) -> Image:
+def settled(container: Container) -> state.Created | state.Exited:
+    """`state.settle` for a container whose lock is held. UfsError where its state cannot be read."""
+    try:
+        known = state.settle(container.directory)
+    except state.Corrupt as error:
+        name = container.name
+        raise UfsError(f"container {name} is damaged ({error}); ufs rm {name} removes it") from error
+    logs.Writer(container.directory, container.config.log).recover()
+    return known
+
+
+def image_of(store: Store, container: Container) -> Image:
+    """The image that a container was made of. UfsError where it is gone."""
     from launcher.image.resolve import resolve
 
     made = container.config
     try:
-        known = state.settle(container.directory)
-        logs.Writer(container.directory, made.log).recover()
-    except state.Corrupt as error:
-        raise UfsError(f"container {made.name} is damaged ({error}); ufs rm {made.name} removes it") from error
-    try:
-        image = resolve(made.image_id or made.image, store)
+        return resolve(made.image_id or made.image, store)
     except UfsError as error:
         raise UfsError(f"the image {made.image} of container {made.name} is gone; load it again ({error})") from error
-    etc.write(container.directory, made.hostname)
+
+
+def _begin(store: Store, container: Container, held: int) -> Image:
+    known, image = settled(container), image_of(store, container)
+    etc.write(container.directory, container.config.hostname)
     created = known.created if isinstance(known, state.Exited) else []
     state.move(container.directory, state.Starting(time.time(), created))
     return image
