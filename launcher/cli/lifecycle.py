@@ -8,7 +8,7 @@ import click
 
 from launcher.container import catalogue, control, lifecycle, state
 from launcher.container.catalogue import Container
-from launcher.errors import UfsError
+from launcher.errors import UfsError, describe
 from launcher.image.store import Store
 from launcher.sandbox.protocol import Channel, PeerGone
 
@@ -147,8 +147,9 @@ def _each(
         for name, container in list(good.items()):
             try:
                 action(container)
-            except UfsError as error:
-                click.echo(f"ufs: {error}", err=True)
+            except (UfsError, OSError) as error:
+                why = describe(error) if isinstance(error, OSError) else str(error)
+                click.echo(f"ufs: {why}", err=True)
                 failed = True
                 del good[name]
             else:

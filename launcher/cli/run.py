@@ -17,6 +17,8 @@ from launcher.errors import UfsError, complain, describe
 from unionfs import inherited
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from launcher.container.catalogue import Container
     from launcher.container.config import Config
     from launcher.container.state import State
@@ -170,29 +172,30 @@ def _explain() -> int:
 def __getattr__(name: str) -> Any:
     # `ufs run` asks for `command`, and only it should pay for click.
     if name == "command":
-        return options.command("run", _run_within_ufs)
+        return options.command("run", _within_ufs(run))
     if name == "create_command":
-        return options.command("create", _create_within_ufs)
+        return options.command("create", _within_ufs(_create))
     raise AttributeError(name)
 
 
-def _create_within_ufs(parsed: options.Parsed) -> int:
+def _create(parsed: options.Parsed) -> int:
     from launcher.container import lock, state
 
-    def status(error: UfsError) -> int:
-        return error.status if error.status != 1 else 125
-
-    try:
-        _, container, held = create(parsed, state.Created(time.time()))
-    except UfsError as error:
-        raise UfsError(str(error), status(error)) from error
+    _, container, held = create(parsed, state.Created(time.time()))
     lock.release(held)
     os.write(1, f"{container.id}\n".encode())
     return 0
 
 
-def _run_within_ufs(parsed: options.Parsed) -> int:
-    try:
-        return run(parsed)
-    except UfsError as error:
-        raise UfsError(str(error), error.status if error.status != 1 else 125) from error
+def _within_ufs(action: Callable[[options.Parsed], int]) -> Callable[[options.Parsed], int]:
+    """The same with the status that `ufs-run` ends with where the launcher failed."""
+
+    def act(parsed: options.Parsed) -> int:
+        try:
+            return action(parsed)
+        except UfsError as error:
+            raise UfsError(str(error), error.status if error.status != 1 else 125) from error
+        except OSError as error:
+            raise UfsError(describe(error), 125) from error
+
+    return act

@@ -6,6 +6,7 @@ told by the container's lock, never by a pid: `observe`. docs/containers.md has 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from contextlib import suppress
@@ -108,8 +109,17 @@ def name(state: Seen) -> str:
 
 
 def write(directory: str, state: State) -> None:
-    """Replace state.json; a reader sees the old or the new one, whole. For the holder of the lock."""
-    publish(f"{directory}/state.json", {"state": name(state), **state._asdict()})
+    """Replace state.json; a reader sees the old or the new one, whole. For the holder of the lock.
+
+    On a full disk it is written over, which needs no room: an end must be recorded.
+    """
+    path, document = f"{directory}/state.json", {"state": name(state), **state._asdict()}
+    try:
+        publish(path, document)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not os.path.exists(path):
+            raise
+        _write_over(path, document)
 
 
 def move(directory: str, to: State) -> None:
@@ -194,10 +204,17 @@ def publish(path: str, document: dict[str, object]) -> None:
             json.dump(document, stream, indent=1)
             stream.write("\n")
         os.rename(temporary, path)
-    except OSError:
+    except OSError as error:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
-        raise
+        raise OSError(error.errno, error.strerror, path) from error  # write(2) names no file
+
+
+def _write_over(path: str, document: dict[str, object]) -> None:
+    text = json.dumps(document).encode("utf-8", "surrogateescape")
+    with open(path, "r+b", buffering=0) as file:
+        # At least as long as before, so that at no moment the rest of the old text follows.
+        file.write(text.ljust(os.fstat(file.fileno()).st_size))
 
 
 def _unrecorded_end(directory: str, known: Starting | Running | Paused) -> Exited:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from launcher.container import config, control, lock, state
-from launcher.errors import UfsError
+from launcher.errors import UfsError, complain, describe
 from launcher.sandbox.protocol import PeerGone
 from launcher.supervisor import streams
 
@@ -47,11 +47,13 @@ def run(container: Container, image: Image, held: int, *, local: bool, first: Ch
         status = _supervised(supervisor, processes, ours, first)
     except UfsError as error:
         status, failure = status_of(error), error
+    except OSError as error:  # before there is anything to watch: a full disk, no more descriptors
+        status, failure = FAILED, UfsError(f"cannot start the container: {describe(error)}", FAILED)
     if supervisor is not None:
         conclude(supervisor, made, held, status, failure)
     else:
         _finish(container.directory, made, state.Exited(time.time(), status, str(failure), created))
-        lock.release(held)
+        os.close(held)  # should there be a server, it has the lock until it ends
     if failure is not None:
         if first is not None and (supervisor is None or not supervisor.adopted):
             first.fail(str(failure), status)
@@ -138,7 +140,10 @@ def _finish(directory: str, made: Config, ended: state.Exited) -> None:
     if os.path.lexists(left):
         from launcher.container import lifecycle
 
-        lifecycle.remove_as_owner(left, made.ids)
+        try:
+            lifecycle.remove_as_owner(left, made.ids)
+        except UfsError as error:
+            complain(str(error))  # no reason not to record the end
     if made.remove:
         return
     with suppress(FileNotFoundError):  # it never began to listen

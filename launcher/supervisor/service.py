@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from launcher.container import control
-from launcher.errors import UfsError
+from launcher.errors import UfsError, describe
 from launcher.sandbox.protocol import Channel, Message, PeerGone
 from launcher.supervisor.loop import Loop
 
@@ -151,6 +151,8 @@ class _Connection:
             self._answer(message)
         except UfsError as error:
             self.say("error", text=str(error), status=error.status)
+        except OSError as error:
+            self.say("error", text=describe(error), status=1)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             for descriptor in message.descriptors:
                 os.close(descriptor)

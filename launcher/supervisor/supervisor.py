@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from launcher.container import logs, state
 from launcher.container.config import Config
-from launcher.errors import UfsError
+from launcher.errors import UfsError, describe
 from launcher.sandbox import signals, terminal
 from launcher.sandbox.monitor import Monitor, Processes
 from launcher.sandbox.protocol import Channel
@@ -138,7 +138,10 @@ class Supervisor:
         self._running = state.Running(
             time.time(), init, server, self._created, state.ticks(init), state.boot_id()
         )  # fmt: skip
-        state.move(self.directory, self._running)
+        try:
+            state.move(self.directory, self._running)
+        except OSError as error:
+            self.monitor.fail(UfsError(f"cannot record that it runs: {describe(error)}", 125))
 
     def executed(self) -> None:
         """Its command has begun."""
@@ -236,8 +239,12 @@ class Supervisor:
         from launcher.supervisor import pausing
 
         pausing.stop(running.pid)
+        try:
+            state.move(self.directory, state.Paused(*running, "signals"))
+        except OSError:
+            pausing.proceed(running.pid)
+            raise
         self._how_paused = "signals"
-        state.move(self.directory, state.Paused(*running, self._how_paused))
         return self._how_paused
 
     def unpause(self) -> str:
