@@ -36,7 +36,7 @@ class Node:
         self.ino = ino  # st_ino as shown
         self.inode = 0  # st_ino on the host, where the union's `by_inode` has this node
         self.where = where
-        self.others: list[tuple[Directory, bytes]] = []  # further known names of a file with several
+        self.others: dict[tuple[Directory, bytes], None] = {}  # further known names, as a set: there may be 65,000
         self.fd = -1
         self.last: os.stat_result | None = None  # what it was, where `fd` may not say so any more
         self.hidden: bytes | None = None  # a link for want of a descriptor, which no count of links is to show
@@ -61,15 +61,15 @@ class Node:
         """Another name of the same file has become known."""
         if self.where is None:
             self.where = directory, name
-        elif self.where != (directory, name) and (directory, name) not in self.others:
-            self.others.append((directory, name))
+        elif self.where != (directory, name):
+            self.others[directory, name] = None
 
     def drop_name(self, directory: Directory, name: bytes) -> None:
         """A name is gone. Afterwards `where` is None if no other is known, though the disk may have more."""
         if self.where == (directory, name):
-            self.where = self.others.pop() if self.others else None
-        elif (directory, name) in self.others:
-            self.others.remove((directory, name))
+            self.where = self.others.popitem()[0] if self.others else None
+        else:
+            self.others.pop((directory, name), None)
 
 
 class Directory(Node):

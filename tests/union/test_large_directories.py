@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.mounted import Mounted
 from unionfs.live.directories import DirectoryStack
-from unionfs.nodes import UNRESOLVED, Directory
+from unionfs.nodes import UNRESOLVED, Directory, Node
 from unionfs.open import open_union
 from unionfs.serve import ENGINES
 from unionfs.tree import Entry
@@ -122,6 +122,32 @@ def test_files_that_came_and_went_leave_nothing() -> None:
     tracemalloc.stop()
     assert grown < most / 10
     assert [name for name, _ in directory.extras(0)] == [b"stays"]
+
+
+class Compared(bytes):
+    """A name that counts how often it is compared."""
+
+    times = 0
+
+    def __eq__(self, other: object) -> bool:
+        Compared.times += 1
+        return bytes.__eq__(self, other)  # type: ignore[arg-type]
+
+    __hash__ = bytes.__hash__
+
+
+def test_a_file_of_many_names_is_no_list_to_search() -> None:
+    """As LTP's linkat02 gives a file all names that it may have, and takes them."""
+    directory, file = Directory(2, 2, None, 0), Node(3, 3, None)
+    names = [Compared(b"%d" % number) for number in range(2_000)]
+    Compared.times = 0
+    for name in names:
+        file.add_name(directory, name)
+    for name in names:
+        assert not file.removed
+        file.drop_name(directory, name)
+    assert file.removed
+    assert Compared.times < 10 * len(names)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -364,7 +364,7 @@ class Core(Remedies):
             return  # Nodes below still say where they are by this one.
         if node.left >= 0:
             return
-        for directory, name in ([node.where] if node.where else []) + node.others:
+        for directory, name in [*([node.where] if node.where else []), *node.others]:
             if directory.names is not None and directory.names.get(name) == node.id:
                 directory.names[name] = UNRESOLVED
         self.forget_inode(node)
