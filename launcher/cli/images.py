@@ -1,12 +1,11 @@
-"""`ufs load`, `ufs images`, `ufs rmi`, `ufs prune`."""
+"""`ufs load`, `ufs rmi`, `ufs prune`."""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,7 +17,7 @@ from launcher.image.store import Record, Store
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-_NONE = "<none>"
+    from launcher.image.remove import Removed
 
 
 class ImageName(click.ParamType[str]):
@@ -82,57 +81,6 @@ def load(path: str | None, other: str | None, platform: str | None, quiet: bool)
             output.warn(f"it is for {image.config.platform}, this machine is {platforms.this_machine()}")
 
 
-class Row(NamedTuple):
-    """One line of `ufs images`."""
-
-    repository: str
-    tag: str
-    image: str
-    created: str
-    age: str
-    size: int
-    platform: str
-    digest: str
-
-
-@click.command(
-    epilog="""\b
-Examples:
-  ufs images
-  ufs images alpine
-  ufs rmi $(ufs images -q old/tool)
-  ufs images --json
-"""
-)
-@click.argument("name", required=False, type=ImageName())
-@click.option("-q", "--quiet", is_flag=True, help="Image ids only.")
-@click.option("--no-trunc", is_flag=True, help="Whole image ids.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON array, sizes in bytes.")
-@click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table", help="table or json.")
-def images(name: str | None, quiet: bool, no_trunc: bool, as_json: bool, format_: str) -> None:
-    """List the images in the store, the newest first; only those called NAME where it is given.
-
-    SIZE is that of all its layers, uncompressed. In a pipe: fields separated by tabs, no header.
-    """
-    store = Store()
-    rows = [_row(store, record) for record in _selected(store.records(), name)]
-    rows.sort(key=lambda row: row.repository + row.tag)
-    rows.sort(key=lambda row: row.created, reverse=True)
-    if as_json or format_ == "json":
-        print(json.dumps([_document(row) for row in rows], indent=1))
-    elif quiet:
-        for image in dict.fromkeys(row.image for row in rows):
-            print("sha256:" + image if no_trunc else image[:12])
-    else:
-        output.table(
-            ("REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"),
-            [
-                (row.repository, row.tag, row.image if no_trunc else row.image[:12], row.age, output.size(row.size))
-                for row in rows
-            ],
-        )
-
-
 @click.command(
     epilog="""\b
 Examples:
@@ -142,35 +90,66 @@ Examples:
 )
 @click.argument("names", metavar="IMAGE...", nargs=-1, required=True, type=ImageName())
 @click.option("-f", "--force", is_flag=True, help="Also all names of an id, and images that containers use.")
-def rmi(names: tuple[str, ...], force: bool) -> None:
+@click.option("--no-prune", is_flag=True, help="Leave layers and blobs that only they used for ufs prune.")
+def rmi(names: tuple[str, ...], force: bool, no_prune: bool) -> None:
     """Remove images by name or id.
 
     An image goes with its last name, its layers with the last image that has them.
     """
     from launcher.image.remove import remove
 
-    removed = remove(list(names), Store(), force)
+    _say(remove(list(names), Store(), force, not no_prune))
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  ufs prune
+  ufs prune -a --filter until=240h
+"""
+)
+@click.option("-a", "--all", "everything", is_flag=True, help="Also every image that no container uses.")
+@click.option("-f", "--force", is_flag=True, help="Do not ask.")
+@click.option("--filter", "wanted", multiple=True, metavar="K=V", help="With -a, only these: until, label, label!.")
+def prune(everything: bool, force: bool, wanted: tuple[str, ...]) -> None:
+    """Delete what no image needs: leftovers of killed commands, layers and indexes without an image.
+
+    With -a images that no container uses are removed before, whatever names they have.
+    """
+    from launcher.image.remove import prune as prune_store
+
+    store = Store()
+    if wanted and not everything:
+        raise click.UsageError("--filter chooses among the images that -a removes: give both")
+    if everything:
+        _remove_unused(store, force, wanted)
+    freed = prune_store(store, waiting=lambda: output.warn("waiting for a command that adds to the store"))
+    print(f"Freed {output.size(freed)}")
+
+
+def _remove_unused(store: Store, force: bool, wanted: tuple[str, ...]) -> None:
+    from launcher.cli import imagefilters
+    from launcher.cli.imagelist import rows
+    from launcher.image.remove import remove_unused
+
+    chosen = imagefilters.parse(wanted, ("until", "label", "label!"))
+    if not force:
+        click.echo("This removes all images that no container uses.")
+        click.confirm("Are you sure you want to continue?", abort=True)
+    records = store.own_records()
+    images = {row.record.image for row in rows(store, records) if imagefilters.fits(chosen, row, records, store)}
+    _say(remove_unused(store, images))
+
+
+def _say(removed: Removed) -> None:
     for name in removed.names:
         print(f"Untagged: {reference.parse(name).familiar}")
     for image in removed.images:
         print(f"Deleted: sha256:{image}")
 
 
-@click.command(
-    epilog="""\b
-Example:
-  ufs prune
-"""
-)
-def prune() -> None:
-    """Delete what no image needs: leftovers of killed commands, layers and indexes without an image."""
-    from launcher.image.remove import prune as prune_store
-
-    freed = prune_store(Store(), waiting=lambda: output.warn("waiting for a command that adds to the store"))
-    print(f"Freed {output.size(freed)}")
-
-
-def _selected(records: list[Record], name: str | None) -> list[Record]:
+def selected(records: list[Record], name: str | None) -> list[Record]:
+    """Those that a name without a tag, a name with one, or the beginning of an id means; all where it is None."""
     if name is None:
         return records
     prefix = reference.id_prefix(name)
@@ -185,34 +164,6 @@ def _selected(records: list[Record], name: str | None) -> list[Record]:
         return bool(prefix) and record.image.startswith(prefix or "")
 
     return [record for record in records if fits(record)]
-
-
-def _row(store: Store, record: Record) -> Row:
-    config = store.config(record.image)
-    named = reference.parse(record.name) if record.name else None
-    layers = [store.layer(digits) for digits in dict.fromkeys(config.diff_ids)]
-    return Row(
-        named.familiar_name if named else _NONE,
-        (named.tag if named else None) or _NONE,
-        record.image,
-        config.created,
-        age_of(config.created),
-        sum(os.path.getsize(layer) for layer in layers if os.path.exists(layer)),
-        str(config.platform),
-        record.manifest.digest,
-    )
-
-
-def _document(row: Row) -> dict[str, object]:
-    return {
-        "repository": None if row.repository == _NONE else row.repository,
-        "tag": None if row.tag == _NONE else row.tag,
-        "id": "sha256:" + row.image,
-        "created": row.created or None,
-        "size": row.size,
-        "platform": row.platform,
-        "digest": row.digest,
-    }
 
 
 def age_of(created: str) -> str:

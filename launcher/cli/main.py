@@ -27,7 +27,7 @@ COMMANDS = {
     "find": "launcher.cli.inside:find",
     "fsck": "launcher.cli.store:fsck",
     "history": "launcher.cli.store:history",
-    "images": "launcher.cli.images:images",
+    "images": "launcher.cli.imagelist:images",
     "inspect": "launcher.cli.inspect:inspect",
     "kill": "launcher.cli.lifecycle:kill",
     "layers": "launcher.cli.inside:layers",

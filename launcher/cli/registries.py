@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from launcher.cli import output
+from launcher.cli import listing, output
 from launcher.cli.images import ImageName
 from launcher.cli.transfers import Transfers
 from launcher.errors import UfsError
@@ -114,10 +114,10 @@ Examples:
 @click.option("--limit", type=click.IntRange(1, 100), default=25, show_default=True, help="At most so many.")
 @click.option("-f", "--filter", "filters", metavar="K=V", multiple=True, help="is-official=true|false, stars=N.")
 @click.option("--no-trunc", is_flag=True, help="Whole descriptions.")
-@click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table", help="table or json.")
+@click.option("--format", "format_", metavar="TEMPLATE", help="table, json, or a Go template; with table before it.")
 @_tls
 def search(
-    term: str, limit: int, filters: tuple[str, ...], no_trunc: bool, format_: str, tls_verify: bool | None
+    term: str, limit: int, filters: tuple[str, ...], no_trunc: bool, format_: str | None, tls_verify: bool | None
 ) -> None:
     """Search a registry for images: the hub, or the one that is named before the first slash.
 
@@ -137,12 +137,32 @@ def search(
         for hit in hits:
             print(json.dumps(_document(hit)))
         return
-    rows = []
-    for hit in hits:
-        text = " ".join(hit.description.split())
-        shown = text if no_trunc or len(text) <= 45 else text[:44] + "…"
-        rows.append((hit.name, shown, str(hit.stars), "[OK]" if hit.official else ""))
-    output.table(("NAME", "DESCRIPTION", "STARS", "OFFICIAL"), rows)
+    rows = [_fields(hit, no_trunc) for hit in hits]
+    columns = ("Name", "Description", "StarCount", "IsOfficial")
+    if format_ is not None:
+        listing.show(format_, "\t".join(f"{{{{.{key}}}}}" for key in columns), _HIT, rows)
+    else:
+        output.table([_HIT[key] for key in columns], [[row[key] for key in columns] for row in rows])
+
+
+_HIT = {
+    "Name": "NAME",
+    "Description": "DESCRIPTION",
+    "StarCount": "STARS",
+    "IsOfficial": "OFFICIAL",
+    "IsAutomated": "AUTOMATED",
+}
+
+
+def _fields(hit: Hit, whole: bool) -> dict[str, str]:
+    text = " ".join(hit.description.split())
+    return {
+        "Name": hit.name,
+        "Description": text if whole or len(text) <= 45 else text[:44] + "…",
+        "StarCount": str(hit.stars),
+        "IsOfficial": "[OK]" if hit.official else "",
+        "IsAutomated": "[OK]" if hit.automated else "",
+    }
 
 
 @click.command(

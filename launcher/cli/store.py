@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from launcher.cli import output
+from launcher.cli import listing, output
 from launcher.cli.images import ImageName, age_of
-from launcher.errors import UfsError
+from launcher.errors import UfsError, printable
 from launcher.image.resolve import find, unknown
 from launcher.image.store import Record, Store
 
 if TYPE_CHECKING:
     from launcher.image.check import Flaw
+    from launcher.image.oci import Step
 
 
 def _record(name: str, store: Store) -> Record:
@@ -52,8 +53,10 @@ Examples:
 )
 @click.argument("image", type=ImageName())
 @click.option("--no-trunc", is_flag=True, help="Whole commands.")
+@click.option("-q", "--quiet", is_flag=True, help="Layers only.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON array, sizes in bytes.")
-def history(image: str, no_trunc: bool, as_json: bool) -> None:
+@click.option("--format", "format_", metavar="TEMPLATE", help="table, json, or a Go template; with table before it.")
+def history(image: str, no_trunc: bool, quiet: bool, as_json: bool, format_: str | None) -> None:
     """How an image was made, the newest step first, with the size of the layer that each step made."""
     store = Store()
     record = _record(image, store)
@@ -69,12 +72,37 @@ def history(image: str, no_trunc: bool, as_json: bool) -> None:
         listed = [(layer, step.created, step.created_by, step.comment, size) for layer, step, size in rows]
         print(json.dumps([dict(zip(keys, row, strict=True)) for row in listed], indent=1))
         return
-    table = []
-    for layer, step, size in rows:
-        made = " ".join(step.created_by.split())
-        shown = made if no_trunc or len(made) <= 45 else made[:44] + "…"
-        table.append(((layer or "<missing>")[:12], age_of(step.created), shown, output.size(size), step.comment))
-    output.table(("LAYER", "CREATED", "CREATED BY", "SIZE", "COMMENT"), table)
+    fields = [_step(*row, no_trunc) for row in rows]
+    if quiet:
+        for line in fields:
+            click.echo(line["ID"])
+    elif format_ is not None:
+        listing.show(format_, "\t".join(f"{{{{.{key}}}}}" for key in _STEPS), _STEP_HEADERS, fields)
+    else:
+        output.table([_STEP_HEADERS[key] for key in _STEPS], [[line[key] for key in _STEPS] for line in fields])
+
+
+_STEP_HEADERS = {
+    "ID": "LAYER",
+    "CreatedSince": "CREATED",
+    "CreatedAt": "CREATED AT",
+    "CreatedBy": "CREATED BY",
+    "Size": "SIZE",
+    "Comment": "COMMENT",
+}
+_STEPS = ("ID", "CreatedSince", "CreatedBy", "Size", "Comment")
+
+
+def _step(layer: str | None, step: Step, size: int, whole: bool) -> dict[str, str]:
+    made = " ".join(step.created_by.split())
+    return {
+        "ID": "<missing>" if layer is None else layer if whole else layer[:12],
+        "CreatedSince": age_of(step.created),
+        "CreatedAt": step.created,
+        "CreatedBy": made if whole or len(made) <= 45 else made[:44] + "…",
+        "Size": output.size(size),
+        "Comment": step.comment,
+    }
 
 
 @click.command(
@@ -127,7 +155,8 @@ Examples:
 """
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON array, sizes in bytes.")
-def df(as_json: bool) -> None:
+@click.option("--format", "format_", metavar="TEMPLATE", help="table, json, or a Go template; with table before it.")
+def df(as_json: bool, format_: str | None) -> None:
     """What the store takes on the disk, and what of it could be freed.
 
     Images: by removing those that no container uses. Compressed blobs: a layer is kept compressed, for push and save,
@@ -146,7 +175,20 @@ def df(as_json: bool) -> None:
         share = f" ({100 * row.reclaimable // row.size}%)" if row.size else ""
         counts = str(row.total), str(row.active)
         rows.append((row.kind, *counts, output.size(row.size), output.size(row.reclaimable) + share))
-    output.table(("TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"), rows)
+    if format_ is not None:
+        fields = [dict(zip(_USAGE, row, strict=True)) for row in rows]
+        listing.show(format_, "\t".join(f"{{{{.{key}}}}}" for key in _USAGE), _USAGE, fields)
+        return
+    output.table(list(_USAGE.values()), rows)
+
+
+_USAGE = {
+    "Type": "TYPE",
+    "TotalCount": "TOTAL",
+    "Active": "ACTIVE",
+    "Size": "SIZE",
+    "Reclaimable": "RECLAIMABLE",
+}
 
 
 @click.command(
@@ -166,7 +208,8 @@ def fsck(mend: bool, quiet: bool) -> int:
     with output.Progress(quiet) as progress:
         flaws = check.check(store, progress)
     for flaw in flaws:
-        print(f"{flaw.path}: {flaw.reason} (needed by {', '.join(image[:12] for image in flaw.images)})")
+        needed = f" (needed by {', '.join(image[:12] for image in flaw.images)})" if flaw.images else ""
+        print(printable(f"{flaw.path}: {flaw.reason}{needed}"))
     if mend and flaws:
         flaws = check.repair(store, flaws)
         flaws = [flaw for flaw in flaws if not _fetched(flaw, store, quiet)]
@@ -187,10 +230,10 @@ def _fetched(flaw: Flaw, store: Store, quiet: bool) -> bool:
     from launcher.registry.endpoints import Registries
     from launcher.registry.pull import pull
 
-    sources = [record for record in store.records() if record.image in flaw.images and "@" in record.source]
+    sources = [record for record in store.own_records() if record.image in flaw.images and "@" in record.source]
     for record in sources:
         wanted = reference.parse(record.name)._replace(digest=record.source.partition("@")[2])
-        if os.path.exists(flaw.path):
+        if os.path.exists(flaw.path) and flaw.path.startswith(store.path("")):
             os.unlink(flaw.path)
         try:
             with Transfers("Downloading", quiet) as transfers:

@@ -15,6 +15,7 @@ from launcher.errors import UfsError
 from launcher.image import load
 from launcher.image.load import Progress
 from launcher.image.store import Record, Store
+from launcher.image.workspace import change_index
 from unionfs.image.errors import LayerError
 from unionfs.image.format import BadIndex
 from unionfs.image.tree import CompiledImage
@@ -29,7 +30,7 @@ class Flaw(NamedTuple):
     reason: str
     derived: bool
     images: list[str]
-    """Ids of the images that need it."""
+    """Ids of the images that need it; none where an entry of index.json leads to nothing."""
 
 
 def check(store: Store, progress: Progress) -> list[Flaw]:
@@ -38,19 +39,23 @@ def check(store: Store, progress: Progress) -> list[Flaw]:
 
 
 def repair(store: Store, flaws: list[Flaw]) -> list[Flaw]:
-    """Make derived files again; what stays wrong."""
+    """Make derived files again, and take entries that lead to nothing out of index.json; what stays wrong."""
     left = []
     for flaw in flaws:
+        if not flaw.images:
+            continue
         if not flaw.derived:
             left.append(flaw)
         elif os.path.exists(flaw.path):
             os.unlink(flaw.path)
     broken = {image for flaw in left for image in flaw.images}
     images = {image for flaw in flaws if flaw.derived for image in flaw.images}
-    for record in store.records():
+    for record in store.own_records():
         if record.image in images - broken:
             images.discard(record.image)
-            load.rebuild(store, record.image, store.manifest(record.manifest.hex), store.config(record.image))
+            load.rebuild(store, record.image, *store.described(record))
+    if any(not flaw.images for flaw in flaws):
+        change_index(store, lambda records: records, drop_damaged=True)
     return left
 
 
@@ -63,9 +68,13 @@ class _Check:
         blobs: dict[str, tuple[int | None, list[str]]] = {}
         layers: dict[str, list[str]] = {}
         sound: list[Record] = []
-        for record in self._store.records():
+        records, others = self._store.survey()
+        for other in others:
+            if other.damaged:
+                yield Flaw(self._store.path("index.json"), f"{other.name} is no image: {other.reason}", False, [])
+        for record in records:
             try:
-                manifest, config = self._store.manifest(record.manifest.hex), self._store.config(record.image)
+                manifest, config = self._store.described(record)
             except UfsError as error:
                 yield Flaw(self._store.blob(record.manifest.hex), str(error), False, [record.image])
                 continue
@@ -79,7 +88,8 @@ class _Check:
         for digits, (size, images) in blobs.items():
             yield from self._content(self._store.blob(digits), digits, size, False, images)
         for digits, images in layers.items():
-            yield from self._content(self._store.layer(digits), digits, None, True, images)
+            path = self._store.layer(digits)
+            yield from self._content(path, digits, None, path == self._store.own.layer(digits), images)
         for image in dict.fromkeys(record.image for record in sound):
             yield from self._index(image)
 

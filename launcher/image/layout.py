@@ -17,7 +17,6 @@ from launcher.image.found import Found, LayerSource, check
 from launcher.image.oci import Descriptor, Platform
 from launcher.image.source import Source, advice, missing, read
 
-_MAX_NESTING = 4
 _VERSION = re.compile(r"latest|v?[0-9][A-Za-z0-9_.-]*")
 
 Places = Callable[[Descriptor], tuple[str, ...]]
@@ -71,7 +70,7 @@ class Documents:
         """The image of one descriptor, or of those that differ by platform; `data` are the bytes of the only one."""
         what = self._source.label
         one = group[0] if len(group) == 1 else platforms.choose(group, self._wanted, what)
-        for _ in range(_MAX_NESTING):
+        for _ in range(oci.MAX_NESTING):
             document = f"{what}: manifest {one.hex[:12]}"
             oci.check_media_type(one.media_type, document)
             data = data if data is not None else self._read(one, document)
@@ -82,7 +81,7 @@ class Documents:
                 return self._described((plain, data), value, document)
             one = platforms.choose(oci.index(value, document), self._wanted, what)
             data = None
-        raise UfsError(f"{what}: indexes are nested more than {_MAX_NESTING} deep; the image is malformed")
+        raise UfsError(f"{what}: indexes are nested more than {oci.MAX_NESTING} deep; the image is malformed")
 
     def _described(self, written: tuple[Descriptor, bytes], value: Any, what: str) -> Found:
         manifest = oci.manifest(value, what)

@@ -77,7 +77,7 @@ def _known(found: list[Found], store: Store) -> list[Found]:
         return found
     manifests: dict[str, tuple[Descriptor, bytes]] = {}
     blobs: dict[str, Descriptor] = {}
-    for record in store.records():
+    for record in store.own_records():
         try:
             manifest, data = store.manifest_and_bytes(record.manifest.hex)
             diff_ids = store.config(record.image).diff_ids
@@ -128,7 +128,7 @@ def rebuild(store: Store, image: str, manifest: Manifest, config: ImageConfig) -
             ingesting.synced()
         for one in ingested:
             _publish_layer(workspace, one)
-        workspace.publish(index, store.index(image))
+        workspace.publish(index, store.own.index(image))
         sync_directories(store)
 
 
@@ -154,7 +154,7 @@ class _Ready:
 
     def publish(self) -> None:
         """Everything of the image gets its place, what others refer to first."""
-        store, workspace = self._workspace.store, self._workspace
+        store, workspace = self._workspace.store.own, self._workspace
         for layer in self._layers:
             _publish_layer(workspace, layer)
         if self._index:
@@ -207,7 +207,7 @@ def _compile(workspace: Workspace, layers: Sequence[Ingested], progress: Progres
 
 
 def _publish_layer(workspace: Workspace, layer: Ingested) -> None:
-    store = workspace.store
+    store = workspace.store.own
     if layer.blob is not None and layer.blob == layer.tar:
         _link(layer.blob, store.blob(layer.descriptor.hex))
     elif layer.blob is not None:

@@ -17,6 +17,9 @@ from launcher.errors import UfsError
 MAX_DOCUMENT = 4 << 20
 """Bytes of one JSON document; the limit that registries set (distribution specification, "Pushing Manifests")."""
 
+MAX_NESTING = 4
+"""Indexes that may lie in one another."""
+
 INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -240,16 +243,22 @@ def check_digest(digest: str, what: str) -> str:
     raise BadDocument(f"{what}: malformed digest {digest[:90]!r}; the image is malformed")
 
 
+def too_long(what: str, size: int) -> BadDocument:
+    """For a document of more than `MAX_DOCUMENT` bytes."""
+    return BadDocument(f"{what} has {size} bytes, the limit for a JSON document is {MAX_DOCUMENT}; is this an image?")
+
+
 def load(data: bytes, what: str) -> Any:
     """Parse one JSON document. What is no character in it becomes U+FFFD, as in Go's encoding/json."""
     if len(data) > MAX_DOCUMENT:
-        raise BadDocument(f"{what} has {len(data)} bytes, the limit is {MAX_DOCUMENT}")
+        raise too_long(what, len(data))
     try:
         value = json.loads(data.decode("utf-8-sig", "replace"))
-        # Lone surrogates would pass as text and fail when something encodes them: escape and see.
-        text = json.dumps(value, ensure_ascii=False)
-        if not text.isascii() and _SURROGATE.search(text):
-            value = json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+        # Lone surrogates would pass as text and fail when something encodes them. Only an escape makes one.
+        if b"\\u" in data:
+            text = json.dumps(value, ensure_ascii=False)
+            if not text.isascii() and _SURROGATE.search(text):
+                value = json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise BadDocument(f"{what} is not valid JSON ({reason}); the image is damaged") from None
@@ -302,6 +311,11 @@ def manifest_type(stated: str, value: Any) -> str:
     return next((found for found in (stated, own) if found in MANIFEST_TYPES), MANIFEST)
 
 
+def is_document(stated: str) -> bool:
+    """Whether what has this media type may name other blobs: an index, a manifest, or what does not say."""
+    return stated in INDEX_TYPES | MANIFEST_TYPES | _UNSAID or stated.endswith("manifest.v1+json")
+
+
 def check_media_type(stated: str, what: str) -> None:
     """NotAnImage for a media type that is neither a manifest's nor an index's nor silent."""
     if stated.startswith(_SCHEMA_1):
@@ -310,11 +324,16 @@ def check_media_type(stated: str, what: str) -> None:
         raise NotAnImage(f"{what}: unknown media type {stated[:90]!r}; is it an image?")
 
 
-def index(value: Any, what: str) -> list[Descriptor]:
-    """The manifests that an image index or manifest list names."""
+def entries(value: Any, what: str) -> list[Any]:
+    """The entries of an image index or manifest list as they are written."""
     fields = Fields(value, what)
     _check_schema(fields)
-    return [descriptor(item, f"{what}, manifest {number}") for number, item in enumerate(fields.items("manifests"))]
+    return fields.items("manifests")
+
+
+def index(value: Any, what: str) -> list[Descriptor]:
+    """The manifests that an image index or manifest list names."""
+    return [descriptor(item, f"{what}, manifest {number}") for number, item in enumerate(entries(value, what))]
 
 
 def manifest(value: Any, what: str) -> Manifest:

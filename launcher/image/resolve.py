@@ -57,18 +57,18 @@ class StoredImage:
         from unionfs.image.format import BadIndex
         from unionfs.image.tree import CompiledImage
 
-        index = self._store.index(self._record.image)
         try:
-            return CompiledImage(index, self._layers)
+            return CompiledImage(self._store.index(self._record.image), self._layers)
         except (BadIndex, FileNotFoundError):
             self._rebuild()
-        return CompiledImage(index, self._layers)
+        return CompiledImage(self._store.index(self._record.image), self._layers)
 
     def _rebuild(self) -> None:
         from launcher.image.load import rebuild
 
         manifest = self._store.manifest(self._record.manifest.hex)
         rebuild(self._store, self._record.image, manifest, self.config)
+        self._layers = [self._store.layer(digits) for digits in self.config.diff_ids]
 
 
 class HostImage:

@@ -1,4 +1,4 @@
-"""Where images are kept, and reading it. Writing is `launcher.image.workspace`.
+"""Where images are kept, and reading them. Writing is `launcher.image.workspace`.
 
 The layout is drawn in docs/store.md. Importing and reading cost little: this is on the way of `ufs-run`.
 """
@@ -6,17 +6,27 @@ The layout is drawn in docs/store.md. Importing and reading cost little: this is
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from typing import Any, NamedTuple
 
-from launcher.errors import UfsError
+from launcher.errors import UfsError, complain, describe
 from launcher.image import oci, reference
+from launcher.image.place import VERSION, Place, read
 
-VERSION = "1"
+__all__ = ["VERSION", "Other", "Record", "Store", "default_root"]
+
 IMAGE_ANNOTATION = "ufs.image"
 """In index.json: the image id (hexadecimal config digest), so that a look-up reads no manifest."""
 
 SOURCE_ANNOTATION = "ufs.source"
 """In index.json: the `Record.source` that an image was loaded from."""
+
+ADDITIONAL = "UFS_ADDITIONAL_STORES"
+"""Environment: directories of stores that are only read, separated by colons, the first the most important."""
+
+_told: set[str] = set()
+"""What this process has said of additional stores: each once."""
 
 
 class Record(NamedTuple):
@@ -29,47 +39,98 @@ class Record(NamedTuple):
     """Image id: hexadecimal digits of the config's digest."""
     source: str = ""
     """Device, inode, size and mtime of the archive given in place of a name, or empty."""
+    through: oci.Descriptor | None = None
+    """What another tool's entry names where that is an index; `manifest` is then this machine's of those in it."""
+    place: str = ""
+    """The root of the additional store that has it; empty for the own one."""
 
     def descriptor(self) -> oci.Descriptor:
         """As an entry of index.json."""
         annotations = {
             oci.REF_NAME: self.name,
-            IMAGE_ANNOTATION: self.image,
+            IMAGE_ANNOTATION: self.image if self.through is None else "",
             SOURCE_ANNOTATION: self.source,
         }
-        return self.manifest._replace(annotations={key: value for key, value in annotations.items() if value})
+        named = {key: value for key, value in annotations.items() if value}
+        return (self.through or self.manifest)._replace(annotations=named)
+
+
+class Other(NamedTuple):
+    """An entry of index.json that is no image for this machine, as it is written. `damaged`: nor anything else."""
+
+    document: Any
+    name: str
+    reason: str
+    damaged: bool
 
 
 class Store:
-    """Paths of a store and what is in it. Nothing is created by looking."""
+    """The images that there are: those of the own store, and of additional ones that are only read.
 
-    def __init__(self, root: str | None = None) -> None:
-        self.root = root or default_root()
+    Nothing is created by looking. `blob`, `layer` and `index` say where something is: in the own store, else in the
+    first additional one that has it; where it belongs in the own store if nobody has it. Who writes asks `own`.
+    """
+
+    def __init__(self, root: str | None = None, additional: Iterable[str] | None = None) -> None:
+        self.own = Place(root or default_root())
+        self.root = self.own.root
+        self._roots = additional
+
+    @cached_property
+    def additional(self) -> list[Place]:
+        """The additional stores that can be read."""
+        roots = self._roots if self._roots is not None else os.environ.get(ADDITIONAL, "").split(":")
+        found = {os.path.abspath(root): Place(os.path.abspath(root)) for root in roots if root}
+        found.pop(os.path.abspath(self.root), None)
+        return [place for place in found.values() if _readable(place)]
 
     def path(self, *parts: str) -> str:
-        """A path beneath the store's root."""
-        return os.path.join(self.root, *parts)
+        """A path beneath the own store's root."""
+        return self.own.path(*parts)
 
     def blob(self, digits: str) -> str:
         """The file of a blob."""
-        return self.path("blobs", "sha256", digits)
+        return self._where(Place.blob, digits)
 
     def layer(self, diff_id: str) -> str:
         """The uncompressed tar of a layer."""
-        return self.path("layers", diff_id + ".tar")
+        return self._where(Place.layer, diff_id)
 
     def index(self, image: str) -> str:
         """The compiled index of an image."""
-        return self.path("images", image + ".index")
+        return self._where(Place.index, image)
+
+    def _where(self, kind: Callable[[Place, str], str], key: str) -> str:
+        own = kind(self.own, key)
+        if not self.additional or os.path.exists(own):
+            return own
+        return next(filter(os.path.exists, (kind(place, key) for place in self.additional)), own)
 
     def records(self) -> list[Record]:
-        """The entries of index.json; none where there is no store yet."""
-        data = self._read("index.json", None)
-        if data is None:
-            return []
-        self._check_version()
-        what = self.path("index.json")
-        return [self._record(item) for item in oci.index(oci.load(data, what), what) if not item.artifact]
+        """All images, the own ones first; none where there is no store yet."""
+        return self.own_records() + self.additional_records()
+
+    def additional_records(self) -> list[Record]:
+        """The images of the additional stores."""
+        found = []
+        for place in self.additional:
+            try:
+                found += [record._replace(place=place.root) for record in self._survey(place)[0]]
+            except (UfsError, OSError) as error:
+                _tell(place.root, describe(error))
+        return found
+
+    def own_records(self) -> list[Record]:
+        """The images of the own store: what can be changed."""
+        return self._survey(self.own)[0]
+
+    def survey(self) -> tuple[list[Record], list[Other]]:
+        """The images of the own store, and the entries of its index.json that are none for this machine."""
+        return self._survey(self.own)
+
+    def described(self, record: Record) -> tuple[oci.Manifest, oci.ImageConfig]:
+        """The documents of an image. UfsError where they are missing or damaged."""
+        return self.manifest(record.manifest.hex), self.config(record.image)
 
     def config(self, image: str) -> oci.ImageConfig:
         """The configuration of an image by its id."""
@@ -93,37 +154,79 @@ class Store:
 
     def _blob_bytes(self, digits: str) -> bytes:
         path = self.blob(digits)
-        data = self._read(path, None)
+        data = read(path)
         if data is None:
             raise UfsError(f"{path} is missing from the store; load the image again")
         return data
 
-    def _read(self, name: str, default: bytes | None) -> bytes | None:
-        try:
-            fd = os.open(self.path(name), os.O_RDONLY | os.O_CLOEXEC)
-        except (FileNotFoundError, NotADirectoryError):
-            return default
-        with open(fd, "rb", buffering=0) as file:
-            return file.read()
+    def _survey(self, place: Place) -> tuple[list[Record], list[Other]]:
+        """The entries of a store. One that is none, or damaged, must not hide the others."""
+        records: list[Record] = []
+        others: list[Other] = []
+        what = place.path("index.json")
+        for number, item in enumerate(place.entries()):
+            name = ""
+            try:
+                entry = oci.descriptor(item, f"{what}, manifest {number}")
+                name = entry.annotations.get(oci.REF_NAME, "") or entry.digest
+                if entry.artifact:
+                    raise oci.NotAnImage(f"{what}: {name} is an artifact")
+                records.append(self._record(entry, what))
+            except oci.NotAnImage as error:
+                others.append(Other(item, name, str(error), False))
+            except (UfsError, OSError) as error:
+                others.append(Other(item, name, describe(error), True))
+        return _one_for_each_name(records), others
 
-    def _record(self, entry: oci.Descriptor) -> Record:
+    def _record(self, entry: oci.Descriptor, what: str) -> Record:
         image = entry.annotations.get(IMAGE_ANNOTATION, "")
-        if image:
-            oci.check_digest("sha256:" + image, self.path("index.json"))
-        else:  # put there by another tool
-            image = self.manifest(entry.hex).config.hex
         name = entry.annotations.get(oci.REF_NAME, "")
-        if not entry.annotations.get(IMAGE_ANNOTATION):
-            name = reference.normalised(name)  # what other tools put there may be no name at all
-        return Record(entry, name, image, entry.annotations.get(SOURCE_ANNOTATION, ""))
+        source = entry.annotations.get(SOURCE_ANNOTATION, "")
+        if image:
+            oci.check_digest("sha256:" + image, what)
+            return Record(entry, name, image, source)
+        # Put there by another tool: what it calls a name may be none at all.
+        manifest = self._of_this_machine(entry)
+        index = entry if manifest is not entry else None
+        return Record(manifest, reference.normalised(name), self.manifest(manifest.hex).config.hex, source, index)
 
-    def _check_version(self) -> None:
-        found = (self._read("version", VERSION.encode()) or b"").decode("ascii", "replace").strip()
-        if found != VERSION:
-            raise UfsError(
-                f"the store {self.root} has version {found!r}, this program knows {VERSION}; "
-                "use the program that made it, or set UFS_ROOT to another directory"
-            )
+    def _of_this_machine(self, entry: oci.Descriptor) -> oci.Descriptor:
+        """The manifest that an entry leads to through indexes, if it is one."""
+        one = entry
+        for _ in range(oci.MAX_NESTING + 1):
+            value, what = self._document(one.hex), f"manifest {one.hex[:12]}"
+            if not oci.is_index(one.media_type, value, what):
+                return one
+            from launcher.image import platforms
+
+            one = platforms.choose(oci.index(value, what), None, what)
+        raise oci.BadDocument(f"{one.digest}: indexes are nested more than {oci.MAX_NESTING} deep")
+
+
+def _one_for_each_name(records: list[Record]) -> list[Record]:
+    """Who adds to a store that is not ours appends: the last of a name has it, as if it had been given by `ufs tag`."""
+    last = {record.name: number for number, record in enumerate(records) if record.name}
+    if len(last) == sum(1 for record in records if record.name):
+        return records
+    named = [record for number, record in enumerate(records) if last.get(record.name) == number]
+    images = {record.image for record in named}
+    return named + list({one.image: one._replace(name="") for one in records if one.image not in images}.values())
+
+
+def _readable(place: Place) -> bool:
+    try:
+        os.stat(place.path("index.json"))
+        place.check_version()
+    except (UfsError, OSError) as error:
+        _tell(place.root, describe(error))
+        return False
+    return True
+
+
+def _tell(root: str, reason: str) -> None:
+    if root not in _told:
+        _told.add(root)
+        complain(f"additional store {root} is passed over: {reason}")
 
 
 def default_root() -> str:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import NamedTuple
 
+from launcher.errors import UfsError
+from launcher.image import reach
 from launcher.image.store import Store
 
 
@@ -20,15 +23,19 @@ class Usage(NamedTuple):
 
 def usage(store: Store, used: set[str]) -> list[Usage]:
     """By kind. `used` are the ids of images that containers use. Files with several names count once."""
-    records = store.records()
+    records = store.own_records()
     images = list(dict.fromkeys(record.image for record in records))
     needed: dict[str, set[str]] = {}  # path to the images that need it
     for record in records:
-        manifest, config = store.manifest(record.manifest.hex), store.config(record.image)
-        paths = [store.blob(one.hex) for one in (record.manifest, manifest.config, *manifest.layers)]
-        paths += [*map(store.layer, config.diff_ids), store.index(record.image)]
+        paths = [store.own.blob(record.manifest.hex), store.own.blob(record.image), store.own.index(record.image)]
+        with suppress(UfsError):  # damaged: what it needs cannot be known, and fsck says so
+            manifest, config = store.described(record)
+            paths += [store.own.blob(layer.hex) for layer in manifest.layers]
+            paths += map(store.own.layer, config.diff_ids)
         for path in paths:
             needed.setdefault(path, set()).add(record.image)
+    for digits in reach.blobs(store.own):  # of other platforms, and of what is no image
+        needed.setdefault(store.own.blob(digits), set())
     active = {image for image in images if image in used}
     size = _bytes(list(needed))
     kept = _bytes([path for path, users in needed.items() if users & active])

@@ -55,17 +55,21 @@ def locked(store: Store, name: str, operation: int) -> Iterator[None]:
         os.close(fd)
 
 
-def change_index(store: Store, change: Callable[[list[Record]], list[Record]]) -> None:
-    """Read index.json, let `change` say what it should hold, and replace it; one process at a time."""
+def change_index(store: Store, change: Callable[[list[Record]], list[Record]], drop_damaged: bool = False) -> None:
+    """Read index.json, let `change` say what images it should hold, and replace it; one process at a time.
+
+    What it names that is no image stays as it is; `drop_damaged`: but for what is nothing.
+    """
     with locked(store, "index.lock", fcntl.LOCK_EX):
-        before = store.records()
+        before, others = store.survey()
         after = change(list(before))
-        if after == before and os.path.exists(store.path("index.json")):
+        left = [other.document for other in others if not (drop_damaged and other.damaged)]
+        if after == before and len(left) == len(others) and os.path.exists(store.path("index.json")):
             return
         document = {
             "schemaVersion": 2,
             "mediaType": oci.INDEX,
-            "manifests": [record.descriptor().document() for record in after],
+            "manifests": [record.descriptor().document() for record in after] + left,
         }
         _replace(store, "index.json", json.dumps(document, indent=1).encode() + b"\n")
 

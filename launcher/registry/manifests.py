@@ -14,7 +14,6 @@ from launcher.registry.session import Refused, Session
 
 _ACCEPTED = (*sorted(oci.INDEX_TYPES), *sorted(oci.MANIFEST_TYPES))
 _OLD = "application/vnd.docker.distribution.manifest.v1"
-_MAX_NESTING = 4
 
 
 class Described(NamedTuple):
@@ -50,7 +49,7 @@ async def describe(session: Session, wanted: Reference, platform: Platform | Non
     if wanted.digest and digest != wanted.digest:
         raise UfsError(f"{what} does not match its digest: it has {digest}; the registry is damaged or lies")
     one = Descriptor(media_type, digest, len(data))
-    for _ in range(_MAX_NESTING + 1):
+    for _ in range(oci.MAX_NESTING + 1):
         document = oci.load(data, f"{what}: manifest")
         if not oci.is_index(one.media_type, document, f"{what}: manifest"):
             one = one._replace(media_type=oci.manifest_type(one.media_type, document))
@@ -59,7 +58,7 @@ async def describe(session: Session, wanted: Reference, platform: Platform | Non
         data, media_type = await _manifest(session, one.digest, what)
         one = one._replace(media_type=one.media_type or media_type)
         _verify(data, one, f"{what}: manifest {one.hex[:12]}")
-    raise UfsError(f"{what}: indexes are nested more than {_MAX_NESTING} deep; the image is malformed")
+    raise UfsError(f"{what}: indexes are nested more than {oci.MAX_NESTING} deep; the image is malformed")
 
 
 async def _described(

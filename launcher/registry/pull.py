@@ -102,7 +102,7 @@ async def _from(
     steps: load.Progress,
     platform: Platform | None,
 ) -> Pulled:
-    known = [record for record in store.records() if record.name == name]
+    known = [record for record in store.own_records() if record.name == name]
     if known and platform is None and (digest := _digest_of(known[0])):
         answer = wanted.digest or await manifests.digest_of(session, wanted)
         if answer == digest and _complete(store, known[0]):

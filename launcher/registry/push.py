@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 import trio
 
@@ -81,6 +82,7 @@ def _repositories(to: Reference, store: Store) -> dict[str, str]:
         named = reference.parse(record.name)
         # Only what came from there is known to be there.
         if named.registry == to.registry and named.repository != to.repository and "@" in record.source:
-            for layer in store.manifest(record.manifest.hex).layers:
-                found.setdefault(layer.digest, named.repository)
+            with suppress(UfsError):  # a damaged image is no hint, and no hindrance
+                for layer in store.manifest(record.manifest.hex).layers:
+                    found.setdefault(layer.digest, named.repository)
     return found
