@@ -12,7 +12,7 @@ from launcher.image.store import Store
 
 _SAME = (
     *("attach", "create", "diff", "exec", "inspect", "kill", "logs", "pause", "port", "ps", "rename", "restart"),
-    *("rm", "run", "start", "stop", "top", "unpause", "wait"),
+    *("rm", "run", "start", "stop", "top", "unpause", "update", "wait"),
 )
 
 

@@ -122,7 +122,6 @@ _VALUES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("--preserve-fds", "the command gets standard input, output and error only; share files by -v", ("0",)),
     ("-p --publish", _HOST_NETWORK + " (a port that is opened inside is open on the host)", ()),
     ("--requires", "containers do not wait for others: start them one after the other", ()),
-    ("--restart", "nothing starts it again: while ! ufs-run ...; do :; done, or a unit of systemd", ("no", "")),
     ("--runtime", "ufs-run is the runtime; leave this out", ()),
     ("--sdnotify", "the notify socket of systemd is not passed on; use Type=exec in the unit", ("ignore",)),
     ("--seccomp-policy", "the filter is the same for every image; leave this out", ("default",)),
@@ -206,7 +205,6 @@ COMMANDS = {
     "unmount": "write ufs umount DIRECTORY",
     "unshare": "unshare(1) does it: unshare --user --map-root-user --map-auto",
     "untag": "write ufs rmi NAME: an image goes with its last name",
-    "update": "a container stays as it was made; start another",
     "version": "write ufs --version",
     "volume": "there are no named volumes; show a directory by ufs-run -v ./data:/data",
 }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import click
 
 from launcher.container import catalogue, control, lifecycle, state
 from launcher.container.catalogue import Container
+from launcher.container.config import Config
 from launcher.errors import UfsError, describe
 from launcher.image.store import Store
 from launcher.sandbox.protocol import Channel, PeerGone
@@ -18,13 +20,25 @@ _containers = click.argument("containers", metavar="CONTAINER...", nargs=-1, req
 @click.command("start")
 @click.option("-a", "--attach", is_flag=True, help="Show its output and forward signals; the exit status is its own.")
 @click.option("-i", "--interactive", is_flag=True, help="Give it this standard input (and --attach).")
+@click.option("--all", "everything", is_flag=True, help="Those that --restart always and unless-stopped bring back.")
 @click.option("--detach-keys", metavar="KEYS", help="What leaves it again; by default as it was made.")
 @click.option("--sig-proxy", type=bool, default=True, help="Pass signals on to it; true by default.")
-@_containers
+@click.argument("containers", metavar="CONTAINER...", nargs=-1)
 def start(
-    attach: bool, interactive: bool, detach_keys: str | None, sig_proxy: bool, containers: tuple[str, ...]
+    attach: bool,
+    interactive: bool,
+    everything: bool,
+    detach_keys: str | None,
+    sig_proxy: bool,
+    containers: tuple[str, ...],
 ) -> None:
-    """Start containers that were made or have ended, with the layer that they have."""
+    """Start containers that were made or have ended, with the layer that they have.
+
+    With --all, those that their restart policy brings back after a start of the machine: --restart always, and
+    unless-stopped where nobody had stopped it.
+    """
+    if everything == bool(containers) or (everything and (attach or interactive)):
+        raise click.UsageError("give either --all, which attaches to none, or CONTAINER...")
     if attach or interactive:
         from launcher.cli.execute import start_attached
 
@@ -32,19 +46,27 @@ def start(
             raise click.UsageError("one container can be attached to at a time")
         raise SystemExit(start_attached(containers[0], interactive, detach_keys, sig_proxy))
     store = Store()
+    if everything:
+        containers = tuple(container.id for container in _brought_back(store))
     _each(store, containers, lambda container: _start(store, container))
 
 
 @click.command("stop")
 @click.option("-t", "--time", "grace", type=int, metavar="SECONDS", help="Kill it after these; -1: never.")
 @click.option("-s", "--signal", "signal_", metavar="SIGNAL", help="In place of its stop signal.")
-@_containers
-def stop(grace: int | None, signal_: str | None, containers: tuple[str, ...]) -> None:
+@click.option("-a", "--all", "everything", is_flag=True, help="All, for now: start --all brings back what wants it.")
+@click.argument("containers", metavar="CONTAINER...", nargs=-1)
+def stop(grace: int | None, signal_: str | None, everything: bool, containers: tuple[str, ...]) -> None:
     """Ask containers to end with their stop signal, and kill those that have not after some seconds."""
+    if everything == bool(containers):
+        raise click.UsageError("give either --all or CONTAINER...")
+    store = Store()
+    if everything:
+        containers = tuple(container.id for container in _going_on(store))
     asked: dict[str, Channel | None] = {}
 
     def ask(container: Container) -> None:
-        asked[container.id] = _ask_to_stop(container, grace, signal_)
+        asked[container.id] = _ask_to_stop(container, grace, signal_, for_now=everything)
 
     def wait_for(container: Container) -> None:
         channel = asked.get(container.id)
@@ -52,7 +74,7 @@ def stop(grace: int | None, signal_: str | None, containers: tuple[str, ...]) ->
             _outcome(channel)
 
     # All are asked first, so that they end at the same time.
-    _each(Store(), containers, ask, wait_for)
+    _each(store, containers, ask, wait_for)
 
 
 @click.command("restart")
@@ -115,6 +137,23 @@ def rename(container: str, name: str) -> None:
     lifecycle.rename(root, catalogue.find(root, container), name)
 
 
+@click.command("update")
+@click.option("--restart", "policy", metavar="POLICY", help="no, on-failure[:N], always, unless-stopped.")
+@_containers
+def update(policy: str | None, containers: tuple[str, ...]) -> None:
+    """Change the restart policy of containers; of those that run it counts from their next end on."""
+    from launcher.container import restart
+
+    if policy is None:
+        raise click.UsageError("say what to change: --restart POLICY")
+    wanted, root = restart.parse(policy), Store().root
+
+    def change(made: Config) -> Config:
+        return made._replace(restart=restart.check(wanted, remove=made.remove))
+
+    _each(Store(), containers, lambda container: lifecycle.alter(root, container, change))
+
+
 @click.command("rm")
 @click.option("-f", "--force", is_flag=True, help="Kill a running container first; one that is not there is no error.")
 @click.option("-v", "--volumes", is_flag=True, help="Also its anonymous volumes.")
@@ -159,6 +198,23 @@ def _each(
         raise SystemExit(1)
 
 
+def _brought_back(store: Store) -> Iterator[Container]:
+    from launcher.container import restart
+
+    for container in catalogue.every(store.root):
+        with suppress(FileNotFoundError):  # removed meanwhile
+            seen = container.observe()
+            if not container.trouble and restart.brought_back(container.config.restart, seen):
+                yield container
+
+
+def _going_on(store: Store) -> Iterator[Container]:
+    for container in catalogue.every(store.root):
+        with suppress(FileNotFoundError):  # removed meanwhile
+            if not container.trouble and isinstance(container.observe(), state.Alive):
+                yield container
+
+
 def _start(store: Store, container: Container) -> None:
     from launcher.supervisor import background, starting
 
@@ -167,7 +223,9 @@ def _start(store: Store, container: Container) -> None:
         background.wait_until_started(channel)
 
 
-def _ask_to_stop(container: Container, grace: int | None, signal_: str | None) -> Channel | None:
+def _ask_to_stop(
+    container: Container, grace: int | None, signal_: str | None, *, for_now: bool = False
+) -> Channel | None:
     """Send the stop signal: the channel on which its end is told; None where it does not run."""
     from launcher.sandbox import signal_names
 
@@ -178,7 +236,7 @@ def _ask_to_stop(container: Container, grace: int | None, signal_: str | None) -
     if channel is None:
         return None
     try:
-        channel.send("stop", number=number, grace=None if seconds < 0 else seconds)
+        channel.send("stop", number=number, grace=None if seconds < 0 else seconds, for_now=for_now)
     except PeerGone:
         return None
     return channel
@@ -223,6 +281,7 @@ def _remove(container: Container, force: bool) -> None:
     held = lifecycle.kill_and_hold(container) if force else lifecycle.hold(container)
     if held is None:
         name = container.name
-        doing = "paused" if isinstance(container.observe(), state.Paused) else "running"
+        seen = container.observe()
+        doing = state.name(seen) if isinstance(seen, state.Paused | state.Restarting) else "running"
         raise UfsError(f"container {name} is {doing}: stop it first (ufs stop {name}), or use --force")
     lifecycle.remove(container, held)

@@ -56,6 +56,7 @@ COMMANDS = {
     "top": "launcher.cli.inspect:top",
     "umount": "launcher.cli.mount:umount",
     "unpause": "launcher.cli.lifecycle:unpause",
+    "update": "launcher.cli.lifecycle:update",
     "wait": "launcher.cli.lifecycle:wait",
 }
 """Name of a sub-command to module and attribute; imported when it is called."""

@@ -54,6 +54,13 @@ OPTIONS = (
     ),
     Option(("--log-opt",), "log_opt", "many", "K=V", "max-size=10m: of one file of the log; max-file=3: so many."),
     Option(("--detach-keys",), "detach_keys", "text", "KEYS", "What leaves its terminal; by default ctrl-p,ctrl-q."),
+    Option(
+        ("--restart",),
+        "restart",
+        "text",
+        "POLICY",
+        "Start it again: on-failure[:N] (so often at most), always, unless-stopped; no (the default).",
+    ),
     Option(("--rm",), "remove", "flag", "", "Remove the container when it has ended."),
     Option(("-i", "--interactive"), "interactive", "flag", "", "Give the command this standard input."),
     Option(("-t", "--tty"), "terminal", "flag", "", "Give the command a terminal of its own."),

@@ -66,7 +66,7 @@ def ps(
     chosen = filters.parse(wanted)
     count = 1 if latest else last if last is not None and last >= 0 else None
     if not everything and count is None and "status" not in chosen:
-        seen = [(container, now) for container, now in seen if isinstance(now, state.Running | state.Paused)]
+        seen = [(container, now) for container, now in seen if isinstance(now, state.Alive)]
     seen = [pair for pair in seen if filters.fits(chosen, *pair, root)]
     if count is not None:
         seen = seen[:count]

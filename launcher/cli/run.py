@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from launcher.container.catalogue import Container
-    from launcher.container.config import Config
+    from launcher.container.config import Config, Restart
     from launcher.container.state import State
     from launcher.image.resolve import Image
     from launcher.sandbox.idmap import IdMap
@@ -64,10 +64,12 @@ def run(parsed: options.Parsed) -> int:
     image, container, lock = create(parsed, state.Starting(time.time(), []))
     if values["detach"]:
         return _in_background(container, image, lock)
-    if values["interactive"] and values["terminal"]:
+    # What may be left, or may go on after its first end, cannot be supervised by this command.
+    lasting = container.config.restart.name != "no"
+    if lasting or (values["interactive"] and values["terminal"]):
         from launcher.supervisor import attended
 
-        return attended.start(container, image, lock, wants_input=True, proxy=True)
+        return attended.start(container, image, lock, wants_input=values["interactive"], proxy=True)
     return running.run(container, image, lock, local=True)
 
 
@@ -149,10 +151,21 @@ def _config(parsed: options.Parsed, image: Image, ids: IdMap) -> Config:
         stop_signal=settings.stop_signal(values["stop_signal"], defaults.stop_signal),
         stop_timeout=settings.seconds("--stop-timeout", values["stop_timeout"], config.STOP_SECONDS),
         log=settings.log(values["log_driver"], values["log_opt"]),
+        restart=_restart(values),
         labels=settings.labels(defaults.labels, values["label"]),
         entrypoint=settings.entrypoint(defaults, values["entrypoint"]),
         directories=settings.directories(defaults.volumes),
     )
+
+
+def _restart(values: dict[str, Any]) -> Restart:
+    from launcher.container.config import Restart
+
+    if values["restart"] is None:
+        return Restart()
+    from launcher.container import restart
+
+    return restart.check(restart.parse(values["restart"]), remove=values["remove"])
 
 
 def _explain() -> int:

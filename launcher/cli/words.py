@@ -35,6 +35,8 @@ def status(seen: state.Seen, *, whole: bool = False) -> str:
             return f"Up {duration(now - seen.at)}"
         case state.Paused():
             return f"Up {duration(now - seen.at)} (Paused)"
+        case state.Restarting():
+            return f"Restarting ({seen.status}) {duration(now - seen.at)} ago"
         case state.Exited():
             why = f" ({_short(seen.error, whole)})" if seen.error else ""
             return f"Exited ({seen.status}) {duration(now - seen.at)} ago{why}"

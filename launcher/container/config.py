@@ -24,6 +24,13 @@ class Log(NamedTuple):
     max_file: int = 3
 
 
+class Restart(NamedTuple):
+    """When it is started again by itself (`launcher.container.restart`). `maximum`: of on-failure, 0 for no end."""
+
+    name: str = "no"
+    maximum: int = 0
+
+
 class Config(NamedTuple):
     """`image` is what the user named, `image_id` its config digest (None: `host`). `created`: seconds since 1970."""
 
@@ -55,6 +62,7 @@ class Config(NamedTuple):
     stop_timeout: int = STOP_SECONDS
     """Seconds between the stop signal and SIGKILL."""
     log: Log = Log()
+    restart: Restart = Restart()
     labels: dict[str, str] = {}
     entrypoint: list[str] = []
     """The first words of `argv`, as many as are of the Entrypoint."""
@@ -78,14 +86,23 @@ def read(directory: str) -> Config:
         way, uids, gids = fields.pop("ids")
         ranges = [tuple(Range(*numbers) for numbers in side) for side in (uids, gids)]
         volumes = [Volume(*volume) for volume in fields.pop("volumes")]
-        log = Log(*fields.pop("log"))
-        made = Config(**fields, volumes=volumes, log=log, ids=IdMap(way, ranges[0], ranges[1]))
+        log, restart = Log(*fields.pop("log")), Restart(*fields.pop("restart", ()))
+        made = Config(**fields, volumes=volumes, log=log, restart=restart, ids=IdMap(way, ranges[0], ranges[1]))
     except (KeyError, TypeError, ValueError) as error:
         raise Corrupt(f"config.json is damaged or of another version: {error}") from error
     for key, kind in _KINDS:
         if not isinstance(getattr(made, key), kind):
             raise Corrupt(f"config.json is damaged: {key} is {json.dumps(getattr(made, key))}")
     return made
+
+
+def ends(made: Config, number: int) -> bool:
+    """Whether a signal that somebody sends asks for the container's end: then no policy starts it again."""
+    import signal
+
+    from launcher.sandbox import signal_names
+
+    return number in (signal.SIGKILL, signal_names.number(made.stop_signal or "SIGTERM"))
 
 
 def spec(made: Config, directory: str, streams: tuple[int, int, int], size: bytes) -> Spec:

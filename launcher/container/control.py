@@ -4,7 +4,7 @@
        | ---- connect -------------> |  refused: 13, unless it is the same user or root
        | ---- signal {number} -----> |
        | <--- done ------------------ |
-       | ---- stop {number, grace} -> |  the signal, and SIGKILL when `grace` seconds have passed (null: never)
+       | - stop {number, grace, for_now} ->|  the signal, and SIGKILL when `grace` seconds have passed (null: never)
        | <--- exited {status, error}  |  when it has ended, its state is written and its lock is free
        | ---- wait ----------------> |
        | <--- exited {status, error}  |
@@ -20,6 +20,9 @@
        | <--- finished {status} ----- |  it has ended
        | ---- resize {size} -------> |  struct winsize in hexadecimal; no answer
        | <--- exited {status, error}  |  behind all output
+
+With `for_now` of `stop` the container still is one that `ufs start --all` brings back. A supervisor that waits to start
+its container again answers `wait` at once.
 
 `error {text, status}` comes in place of any answer; what a supervisor does not know is answered so. A connection may
 ask for several things one after the other. `exited` also says whether the container was `interrupted`: whoever is

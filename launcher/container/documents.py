@@ -35,7 +35,7 @@ def of_container(container: Container, seen: state.Seen, *, sizes: bool) -> dict
         "HostnamePath": f"{directory}/hostname",
         "HostsPath": f"{directory}/hosts",
         "LogPath": f"{directory}/{logs.NAME}" if made.log.driver != "none" else "",
-        "RestartCount": 0,
+        "RestartCount": 0 if isinstance(seen, state.Created | state.Dead) else seen.restarts,
         "Driver": "ufs",
         "Platform": "linux",
         "MountLabel": "",
@@ -96,27 +96,32 @@ def of_image(store: Store, record: Record) -> dict[str, Any]:
 
 
 def _state(seen: state.Seen) -> dict[str, Any]:
-    alive = isinstance(seen, state.Running | state.Paused)
-    ended = isinstance(seen, state.Exited)
+    ended = isinstance(seen, state.Exited | state.Restarting)
     return {
         "Status": "created" if isinstance(seen, state.Starting) else state.name(seen),
-        "Running": alive,
+        "Running": isinstance(seen, state.Alive),
         "Paused": isinstance(seen, state.Paused),
-        "Restarting": False,
+        "Restarting": isinstance(seen, state.Restarting),
         "OOMKilled": False,
         "Dead": isinstance(seen, state.Dead),
         "Pid": seen.pid if isinstance(seen, state.Running | state.Paused) else 0,
-        "ExitCode": seen.status if isinstance(seen, state.Exited) else 0,
+        "ExitCode": seen.status if isinstance(seen, state.Exited | state.Restarting) else 0,
         "Error": _reason(seen),
-        "StartedAt": _moment(seen.at if alive else seen.started if isinstance(seen, state.Exited) else 0),
+        "StartedAt": _moment(_started(seen)),
         "FinishedAt": _moment(seen.at if ended else 0),
     }
+
+
+def _started(seen: state.Seen) -> float:
+    if isinstance(seen, state.Exited | state.Restarting):
+        return seen.started
+    return seen.at if isinstance(seen, state.Running | state.Paused) else 0
 
 
 def _reason(seen: state.Seen) -> str:
     if isinstance(seen, state.Dead):
         return seen.reason
-    return seen.error or "" if isinstance(seen, state.Exited) else ""
+    return seen.error or "" if isinstance(seen, state.Exited | state.Restarting) else ""
 
 
 def _host_config(made: Config) -> dict[str, Any]:
@@ -131,7 +136,7 @@ def _host_config(made: Config) -> dict[str, Any]:
         },
         "NetworkMode": "host",
         "PortBindings": {},
-        "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+        "RestartPolicy": {"Name": made.restart.name, "MaximumRetryCount": made.restart.maximum},
         "AutoRemove": made.remove,
         "VolumeDriver": "",
         "VolumesFrom": None,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -19,10 +20,11 @@ from launcher.container.removal import remove_tree, vanish
 from launcher.errors import UfsError
 from launcher.sandbox import namespaces
 from launcher.sandbox.idmap import IdMap
-from launcher.sandbox.protocol import Channel
+from launcher.sandbox.protocol import Channel, PeerGone
 
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FIRST, _LONGEST = 0.0005, 0.02  # seconds between two looks at what another command is about to finish
+_PATIENCE_WITH_US = 2.0  # seconds for a supervisor to answer; one that was stopped does not
 _PATIENCE = 20.0  # seconds for a killed container to write out what it has in memory
 
 
@@ -72,11 +74,28 @@ def kill_and_hold(container: Container) -> int:
         held = hold(container)
         if held is not None:
             return held
-        _kill(container)
+        if not _stopped(container):
+            _kill(container)
         if time.monotonic() > deadline:
             raise UfsError(f"container {container.name} was killed and does not end; is its supervisor stopped?")
         time.sleep(pause)
         pause = min(2 * pause, _LONGEST)
+
+
+def _stopped(container: Container) -> bool:
+    """Have its supervisor end it, and for good: killed by somebody else, its policy might start it again."""
+    channel = control.connect(container.directory)
+    if channel is None:
+        return False
+    try:
+        channel.send("stop", number=signal.SIGKILL, grace=0)
+        watch = select.poll()
+        watch.register(channel, select.POLLIN)
+        return bool(watch.poll(_PATIENCE_WITH_US * 1000))
+    except PeerGone:
+        return False
+    finally:
+        channel.close()
 
 
 def _kill(container: Container) -> None:
@@ -108,10 +127,23 @@ def _kill(container: Container) -> None:
 def rename(root: str, container: Container, name: str) -> None:
     """Give a container another name, also while it runs."""
     names.checked(name)
+
+    def named(made: config.Config) -> config.Config:
+        _free_name([other for other in catalogue.every(root) if other.id != container.id], name)
+        return made._replace(name=name)
+
+    alter(root, container, named)
+
+
+def alter(root: str, container: Container, change: Callable[[config.Config], config.Config]) -> None:
+    """Publish another config.json of a container, also while it runs; `change` is given what it is now."""
     with _alone(root):
-        others = [other for other in catalogue.every(root) if other.id != container.id]
-        _free_name(others, name)
-        config.write(container.directory, config.read(container.directory)._replace(name=name))
+        try:
+            config.write(container.directory, change(config.read(container.directory)))
+        except state.Corrupt as error:
+            raise UfsError(f"container {container.name} is damaged ({error})") from error
+        except FileNotFoundError as error:
+            raise UfsError(f"container {container.name} was removed meanwhile") from error
 
 
 def remove(container: Container, held: int) -> None:

@@ -29,10 +29,12 @@ class Created(NamedTuple):
 
 
 class Starting(NamedTuple):
-    """Its processes are being made. `created`: as of `Running`, from the runs before."""
+    """Its processes are being made, on somebody's command. `created`: as of `Running`, from the runs before."""
 
     at: float
     created: list[str]
+    restarts: int = 0
+    delay: float = 0.0
 
 
 class Running(NamedTuple):
@@ -40,7 +42,8 @@ class Running(NamedTuple):
 
     `ticks` is when process 1 began, in clock ticks since boot (proc_pid_stat(5), field 22), `boot` the boot id: so that
     a pid which another process got meanwhile is not taken for it. `created` are the names that were made in its layer
-    as places to mount on.
+    as places to mount on. `restarts` is how often its policy has started it again, `delay` the seconds that it waited
+    before the last time (0: it was started by a command).
     """
 
     at: float
@@ -49,6 +52,8 @@ class Running(NamedTuple):
     created: list[str]
     ticks: int = 0
     boot: str = ""
+    restarts: int = 0
+    delay: float = 0.0
 
 
 class Paused(NamedTuple):
@@ -60,13 +65,27 @@ class Paused(NamedTuple):
     created: list[str]
     ticks: int
     boot: str
+    restarts: int
+    delay: float
     how: str
+
+
+class Restarting(NamedTuple):
+    """It ended as `Exited` says. Its supervisor starts it the `restarts`th time again, `delay` seconds after `at`."""
+
+    at: float
+    status: int
+    error: str | None
+    created: list[str]
+    started: float
+    restarts: int
+    delay: float
 
 
 class Exited(NamedTuple):
     """It ended with `status` (as `ufs-run` does); `error` is why where that is not the command's own doing.
 
-    `started` is when it had begun, 0 where it never did.
+    `started` is when it had begun, 0 where it never did. `stopped`: somebody had asked for its end.
     """
 
     at: float
@@ -74,6 +93,8 @@ class Exited(NamedTuple):
     error: str | None
     created: list[str]
     started: float = 0.0
+    restarts: int = 0
+    stopped: bool = False
 
 
 class Dead(NamedTuple):
@@ -83,22 +104,29 @@ class Dead(NamedTuple):
     reason: str
 
 
-State = Created | Starting | Running | Paused | Exited
+State = Created | Starting | Running | Paused | Restarting | Exited
 Seen = State | Dead
+Begun = Starting | Running | Paused | Restarting
+Alive = Running | Paused | Restarting
+"""What counts as running to who lists or removes: it goes on without anybody's doing."""
 
 _KINDS: dict[str, Any] = {
     "created": Created,
     "starting": Starting,
     "running": Running,
     "paused": Paused,
+    "restarting": Restarting,
     "exited": Exited,
 }
+
+_NUMBERS = ("at", "pid", "server", "status", "ticks", "started", "restarts", "delay")
 
 _NEXT: dict[Any, tuple[Any, ...]] = {
     Created: (Starting,),
     Starting: (Running, Exited),
-    Running: (Paused, Exited),
-    Paused: (Running, Exited),
+    Running: (Paused, Restarting, Exited),
+    Paused: (Running, Restarting, Exited),
+    Restarting: (Running, Exited),
     Exited: (Starting,),
 }
 
@@ -217,12 +245,17 @@ def _write_over(path: str, document: dict[str, object]) -> None:
         file.write(text.ljust(os.fstat(file.fileno()).st_size))
 
 
-def _unrecorded_end(directory: str, known: Starting | Running | Paused) -> Exited:
+def _unrecorded_end(directory: str, known: Begun) -> Exited:
+    count = known.restarts
     if isinstance(known, Starting):
-        return Exited(known.at, _KILLED, "its supervisor was killed while it started", known.created)
+        why = "its supervisor was killed while it started"
+        return Exited(known.at, _KILLED, why, known.created, restarts=count)
+    if isinstance(known, Restarting):
+        why = "its supervisor was killed before it could start it again"
+        return Exited(known.at, known.status, why, known.created, known.started, count)
     restarted = known.boot not in ("", boot_id())
     why = "the machine was restarted" if restarted else "its supervisor was killed"
-    return Exited(_changed(directory), _KILLED, why, known.created, known.at)
+    return Exited(_changed(directory), _KILLED, why, known.created, known.at, count)
 
 
 def _changed(directory: str) -> float:
@@ -233,7 +266,7 @@ def _changed(directory: str) -> float:
 
 
 def _checked(state: State) -> State:
-    numbers = [value for key, value in state._asdict().items() if key in ("at", "pid", "server", "status", "ticks")]
+    numbers = [value for key, value in state._asdict().items() if key in _NUMBERS]
     if not all(isinstance(value, int | float) for value in numbers):
         raise TypeError("a number is expected")
     return state

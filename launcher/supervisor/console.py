@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from launcher.container import logs
+from launcher.container.config import Log
 from launcher.supervisor.loop import Loop
 from launcher.supervisor.sinks import Sink
 
+_LOOK, _LONGEST_FLOOD = 0.2, 10.0  # seconds between looks whether a flood of output is over; how long it may last
 _CHUNK = 1 << 18
 
 
@@ -198,3 +200,63 @@ class Input:
             self._watch(source)
         while self._ended:
             self._ended.pop()()
+
+
+def attach(
+    loop: Loop,
+    outputs: Mapping[str, Output],
+    typed: Input,
+    ends: tuple[int, int],
+    on_input_end: Callable[[], None] | None,
+) -> Callable[[], None]:
+    """Pass streams on to two stream sockets, `ends`, which are owned: for standard output (of a terminal for all) and
+    error. The input comes from the first, unless `on_input_end` is None. The returned function ends it.
+    """
+    output, error = ends
+    os.set_blocking(output, False)
+    attached: list[tuple[Output, Sink]] = []
+
+    def gone() -> None:
+        for stream, sink in attached:
+            stream.remove(sink)
+        attached.clear()
+
+    for name, stream in outputs.items():
+        sink = Sink(loop, output if name == "stdout" else error, lambda _: gone())
+        stream.add(sink)
+        attached.append((stream, sink))
+    os.close(error)
+    if on_input_end is not None:
+        typed.add(output, on_input_end)
+
+    def detach() -> None:
+        typed.remove(output)
+        gone()
+        os.close(output)
+
+    return detach
+
+
+def log(loop: Loop, directory: str, wanted: Log) -> logs.Writer | None:
+    """The log of a container; None where it has none. A flood of output becomes lines of it when it is over, and now
+    and then also while it goes on, for who follows the log.
+    """
+    if wanted.driver == "none":
+        return None
+    looks = 0
+
+    def flooded() -> None:
+        nonlocal looks
+        looks = 0
+        loop.after(_LOOK, look)
+
+    def look() -> None:
+        nonlocal looks
+        looks += 1
+        if writer.calm() or looks * _LOOK > _LONGEST_FLOOD:
+            writer.settle()
+        else:
+            loop.after(_LOOK, look)
+
+    writer = logs.Writer(directory, wanted, flooded)
+    return writer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import socket
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -23,27 +24,39 @@ if TYPE_CHECKING:
     from launcher.supervisor.supervisor import Supervisor
 
 FAILED = 125
+_REST = 1.0  # seconds between looks whether nothing is going on
 
 
-def run(container: Container, image: Image, held: int, *, local: bool, first: Channel | None = None) -> int:
-    """Run `container`, which is Starting, to its end: the exit status. Raises `UfsError` where the launcher failed.
+def run(
+    container: Container,
+    image: Image,
+    held: int,
+    *,
+    local: bool,
+    first: Channel | None = None,
+    listening: socket.socket | None = None,
+) -> int:
+    """Run `container`, which is Starting or Restarting, to its end: the exit status. Raises `UfsError` where the
+    launcher failed.
 
     It is -SIGINT where the container was interrupted, and its caller is to die of that, too.
     `held` is its lock, which is free again on return. With `local` the caller's standard streams are the container's;
-    `first` is a connection of whoever started it in the background.
+    `first` is a connection of whoever started it in the background; `listening` the socket of its last run, where this
+    is the next one by its policy.
     """
     made = container.config
     known = state.read(container.directory)
-    created = known.created if isinstance(known, state.Starting) else []
+    assert isinstance(known, state.Starting | state.Restarting)
     supervisor: Supervisor | None = None
     status, failure = FAILED, None
     try:
         processes, ours = _made(made, container.directory, image, held, local)
         from launcher.supervisor.supervisor import Supervisor
 
-        supervisor = Supervisor(container.directory, made, created, local=local)
+        supervisor = Supervisor(container.directory, made, known, local=local)
         if not local:
             _be_small(supervisor, held)
+        supervisor.listen(listening or control.listen(container.directory))
         status = _supervised(supervisor, processes, ours, first)
     except UfsError as error:
         status, failure = status_of(error), error
@@ -52,7 +65,8 @@ def run(container: Container, image: Image, held: int, *, local: bool, first: Ch
     if supervisor is not None:
         conclude(supervisor, made, held, status, failure)
     else:
-        _finish(container.directory, made, state.Exited(time.time(), status, str(failure), created))
+        ended = state.Exited(time.time(), status, str(failure), known.created, restarts=known.restarts)
+        _finish(container.directory, made, ended)
         os.close(held)  # should there be a server, it has the lock until it ends
     if failure is not None:
         if first is not None and (supervisor is None or not supervisor.adopted):
@@ -69,24 +83,58 @@ def status_of(error: UfsError) -> int:
 def conclude(supervisor: Supervisor, made: Config, held: int, status: int, failure: UfsError | None) -> None:
     """Record the end of a container, let go of its lock, and tell everybody who is connected: in this order, so that
     who is told finds it ended, and free to be started or removed.
+
+    Does not return where its policy has it started again: then this process keeps the lock, and waits for that.
     """
-    supervisor.stop_listening()
     code = status if status >= 0 else 128 - status
-    why = str(failure) if failure is not None else None
-    ended = state.Exited(time.time(), code, why, supervisor.created, supervisor.started_at)
+    ended = supervisor.exited(code, str(failure) if failure is not None else None)
+    if supervisor.may_run_again:
+        _begin_to_wait(supervisor, made, held, ended, status, failure)
+        ended = ended._replace(stopped=supervisor.stopped)  # it may have been asked for meanwhile
+    supervisor.stop_listening()
     _finish(supervisor.directory, made, ended)
     lock.release(held)
     supervisor.flush_outputs()
     supervisor.close(status, failure)
 
 
+def _begin_to_wait(
+    supervisor: Supervisor, made: Config, held: int, ended: state.Exited, status: int, failure: UfsError | None
+) -> None:
+    """Become what waits for the next start; returns where there is none."""
+    from launcher.container import restart
+
+    directory = supervisor.directory
+    again = restart.after(config.read(directory).restart, ended, supervisor.delay)
+    if again is None:
+        return
+    _clear(directory, made)
+    try:
+        state.move(directory, again)
+    except OSError as error:
+        complain(f"{made.name} is not started again, for that cannot be recorded: {describe(error)}")
+        return
+    supervisor.flush_outputs()
+    if not supervisor.may_run_again:
+        return
+    supervisor.close(status, failure)
+    from launcher.supervisor import waiting
+
+    waiting.leave(directory, held, supervisor.listening)
+
+
 def _be_small(supervisor: Supervisor, held: int) -> None:
-    def leave() -> None:
-        from launcher.supervisor import handover
+    """Give memory back when it has been running for a while and nothing is going on."""
 
-        handover.leave(supervisor, held)
+    def look() -> None:
+        if supervisor.undisturbed():
+            from launcher.supervisor import handover
 
-    supervisor.when_at_rest(leave)
+            handover.leave(supervisor, held)
+        if not supervisor.monitor.ended:
+            supervisor.loop.after(_REST, look)
+
+    supervisor.loop.after(_REST, look)
 
 
 def _made(made: Config, directory: str, image: Image, held: int, local: bool) -> tuple[Processes, Streams]:
@@ -113,8 +161,6 @@ def _preload() -> None:
 
 
 def _supervised(supervisor: Supervisor, processes: Processes, ours: Streams, first: Channel | None) -> int:
-    supervisor.listen(control.listen(supervisor.directory))
-
     def go() -> None:
         if first is not None:
             supervisor.adopt(first)
@@ -135,7 +181,17 @@ def _streams(made: Config, local: bool) -> tuple[Streams, Streams]:
 
 
 def _finish(directory: str, made: Config, ended: state.Exited) -> None:
-    """Record the end. What is to go the server has removed, unless it was killed."""
+    """Record the end."""
+    _clear(directory, made)
+    if made.remove:
+        return
+    with suppress(FileNotFoundError):  # it never began to listen
+        os.unlink(f"{directory}/{control.NAME}")
+    state.move(directory, ended)
+
+
+def _clear(directory: str, made: Config) -> None:
+    """Remove what is to go. The server has, unless it was killed."""
     left = directory if made.remove else f"{directory}/work"
     if os.path.lexists(left):
         from launcher.container import lifecycle
@@ -144,8 +200,3 @@ def _finish(directory: str, made: Config, ended: state.Exited) -> None:
             lifecycle.remove_as_owner(left, made.ids)
         except UfsError as error:
             complain(str(error))  # no reason not to record the end
-    if made.remove:
-        return
-    with suppress(FileNotFoundError):  # it never began to listen
-        os.unlink(f"{directory}/{control.NAME}")
-    state.move(directory, ended)

@@ -20,8 +20,8 @@ class Served(Protocol):
     def signal(self, number: int) -> None:
         """Send it to the command."""
 
-    def stop(self, number: int, grace: float | None) -> None:
-        """Send it, and SIGKILL after so many seconds."""
+    def stop(self, number: int, grace: float | None, *, for_now: bool) -> None:
+        """Send it, and SIGKILL after so many seconds; no policy is to start it again, or not by itself."""
 
     def pause(self) -> str:
         """Keep all its processes from going on; how."""
@@ -50,6 +50,10 @@ class Served(Protocol):
     @property
     def has_terminal(self) -> bool:
         """Whether it has one."""
+
+    @property
+    def last_status(self) -> int | None:
+        """How it ended the last time, where it does not run just now."""
 
 
 class Service:
@@ -165,9 +169,11 @@ class _Connection:
                 self._served.signal(int(fields["number"]))
                 self.say("done")
             case "stop":
-                self._served.stop(int(fields["number"]), fields["grace"])
+                self._served.stop(int(fields["number"]), fields["grace"], for_now=bool(fields.get("for_now")))
             case "wait":
-                pass  # the answer is that it has ended
+                if self._served.last_status is not None:
+                    self.say("exited", status=self._served.last_status, interrupted=False, error=None)
+                # Else that comes as the answer when it has ended.
             case "pause":
                 self.say("done", how=self._served.pause())
             case "unpause":

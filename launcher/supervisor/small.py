@@ -1,11 +1,9 @@
-"""Where a supervisor goes on that has given back what it needed to start: a program of its own, see `handover`."""
+"""Where a supervisor goes on that has given back what it needed to start: a program of its own, see `anew`."""
 
 import json
 import sys
+from importlib import import_module
 
 handed = json.loads(sys.argv[1])
 sys.path[:] = handed.pop("path")
-
-from launcher.supervisor.handover import resume  # noqa: E402 it is found by that path only
-
-resume(handed)
+import_module(handed.pop("module")).resume(handed)

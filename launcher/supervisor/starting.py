@@ -29,7 +29,7 @@ def take(store: Store, container: Container) -> tuple[Image, int] | None:
                 lock.release(held)
                 raise
         seen = container.observe()
-        if isinstance(seen, state.Running):
+        if isinstance(seen, state.Running | state.Restarting):
             return None
         if isinstance(seen, state.Paused):
             raise UfsError(f"container {name} is paused: unpause it first (ufs unpause {name})")
@@ -72,8 +72,14 @@ def image_of(store: Store, container: Container) -> Image:
 
 
 def _begin(store: Store, container: Container, held: int) -> Image:
-    known, image = settled(container), image_of(store, container)
-    etc.write(container.directory, container.config.hostname)
+    known, image = settled(container), prepare(store, container)
     created = known.created if isinstance(known, state.Exited) else []
     state.move(container.directory, state.Starting(time.time(), created))
+    return image
+
+
+def prepare(store: Store, container: Container) -> Image:
+    """Make the files that are made at every start of a container: its image. UfsError where that is gone."""
+    image = image_of(store, container)
+    etc.write(container.directory, container.config.hostname)
     return image

@@ -14,12 +14,13 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from launcher.container import logs, state
+from launcher.container import config, state
 from launcher.container.config import Config
 from launcher.errors import UfsError, describe
 from launcher.sandbox import signals, terminal
 from launcher.sandbox.monitor import Monitor, Processes
 from launcher.sandbox.protocol import Channel
+from launcher.supervisor import console
 from launcher.supervisor.console import Input, Output
 from launcher.supervisor.loop import Loop, Timer
 from launcher.supervisor.service import Service
@@ -28,9 +29,6 @@ from launcher.supervisor.sinks import Sink
 if TYPE_CHECKING:
     from launcher.supervisor.entering import Commands
 
-_LOOK, _LONGEST_FLOOD = 0.2, 10.0  # seconds between looks whether a flood of output is over; how long it may last
-_REST = 1.0  # seconds between looks whether nothing is going on
-
 
 class Supervisor:
     """Watches one run of a container and serves who asks for something. One use: `run`.
@@ -38,13 +36,14 @@ class Supervisor:
     `local`: its own standard streams are the caller's, and the container's.
     """
 
-    def __init__(self, directory: str, made: Config, created: list[str], *, local: bool) -> None:
+    def __init__(self, directory: str, made: Config, before: state.Begun, *, local: bool) -> None:
         self.loop = Loop()
         self.directory = directory
         self._made = made
         self._local = local
-        self._created = created
-        self._log = logs.Writer(directory, made.log, self._on_flood) if made.log.driver != "none" else None
+        self._restarts, self._delay = before.restarts, before.delay
+        self._created = before.created
+        self._log = console.log(self.loop, directory, made.log)
         names = ("stdout",) if made.terminal else ("stdout", "stderr")
         self._outputs = {name: Output(self.loop, name.encode(), self._log) for name in names}
         self._input = Input(self.loop, self._on_typed)
@@ -56,7 +55,8 @@ class Supervisor:
         self._service: Service | None = None
         self.adopted = False
         self._begun = False
-        self._floods = 0
+        self._stopped = False
+        self._leaving = False
         self._grace: Timer | None = None
         self._cleanup = ExitStack()
 
@@ -108,14 +108,34 @@ class Supervisor:
             self.loop.turn()
 
     @property
-    def created(self) -> list[str]:
-        """The names made in its layer as mount points, by this run and those before."""
-        return self._created
+    def listening(self) -> socket.socket:
+        """Where it is served."""
+        assert self._service is not None
+        return self._service.listening
 
     @property
-    def started_at(self) -> float:
-        """When its command began; 0 where it never did."""
-        return self._running.at if self._running else 0.0
+    def delay(self) -> float:
+        """Seconds that it waited before this run; 0 where a command started it."""
+        return self._delay
+
+    @property
+    def stopped(self) -> bool:
+        """Whether somebody has asked for its end."""
+        return self._stopped
+
+    @property
+    def may_run_again(self) -> bool:
+        """Whether its policy is to be asked: it is in the background, has run, and nobody has asked for its end."""
+        return self._begun and not (self._local or self._stopped or self._leaving)
+
+    def exited(self, status: int, why: str | None) -> state.Exited:
+        """Its end, as of now."""
+        import time
+
+        started = self._running.at if self._running else 0.0
+        return state.Exited(
+            time.time(), status, why, self._created, started, self._restarts, self._stopped
+        )  # fmt: skip
 
     # What the monitor tells
 
@@ -136,7 +156,8 @@ class Supervisor:
         self._created = list(dict.fromkeys([*self._created, *created]))
         init, server = self._processes.init.pid, self._processes.server.pid
         self._running = state.Running(
-            time.time(), init, server, self._created, state.ticks(init), state.boot_id()
+            time.time(), init, server, self._created, state.ticks(init), state.boot_id(),
+            self._restarts, self._delay,
         )  # fmt: skip
         try:
             state.move(self.directory, self._running)
@@ -160,17 +181,6 @@ class Supervisor:
             self._grace.cancel()
 
     # What it is at rest, and how it goes on from there: `handover`
-
-    def when_at_rest(self, action: Callable[[], None]) -> None:
-        """Call `action` when it has been running for a while and nothing is going on."""
-
-        def look() -> None:
-            if self.undisturbed():
-                action()
-            if not self.monitor.ended:
-                self.loop.after(_REST, look)
-
-        self.loop.after(_REST, look)
 
     def undisturbed(self) -> bool:
         """Whether nobody waits for anything, and nothing is known here that no file or descriptor says."""
@@ -196,11 +206,17 @@ class Supervisor:
             "stdout": -1 if self._made.terminal else self._outputs["stdout"].source,
             "stderr": -1 if self._made.terminal else self._outputs["stderr"].source,
         }
-        commands = self._commands.pids if self._commands is not None else []
-        return {"directory": self.directory, "descriptors": descriptors, "commands": commands}
+        return {
+            "directory": self.directory,
+            "descriptors": descriptors,
+            "commands": self._commands.pids if self._commands is not None else [],
+            "stopped": self._stopped,
+            "leaving": self._leaving,
+        }
 
-    def take_over(self, known: state.Running | state.Paused, master: int, commands: list[int]) -> None:
-        """Go on where this process was before; `commands` are the further ones that it is the parent of."""
+    def take_over(self, known: state.Running | state.Paused, handed: dict[str, Any], master: int) -> None:
+        """Go on where this process was before, with what it has `handed`."""
+        commands = handed["commands"]  # further ones that it is the parent of
         if commands:
             from launcher.supervisor import entering
 
@@ -209,7 +225,8 @@ class Supervisor:
             assert self._commands is not None
             self._commands.watch(pid, lambda status: None)
         self._begun = True
-        self._running = state.Running(*known[:6])
+        self._stopped, self._leaving = handed["stopped"], handed["leaving"]
+        self._running = state.Running(*known[:8])
         self._how_paused = known.how if isinstance(known, state.Paused) else ""
         if master >= 0:
             self.terminal(master)
@@ -218,16 +235,22 @@ class Supervisor:
 
     def signal(self, number: int) -> None:
         """Send it to the command."""
+        self._stopped = self._stopped or config.ends(self._made, number)
+        self._send(number)
+
+    def _send(self, number: int) -> None:
         if number == signal.SIGKILL:
             self.monitor.kill()
         else:
             self.monitor.deliver(number)
 
-    def stop(self, number: int, grace: float | None) -> None:
+    def stop(self, number: int, grace: float | None, *, for_now: bool) -> None:
         """Send it, and SIGKILL after so many seconds; a paused container goes on first, or it could do neither."""
+        self._leaving = self._leaving or for_now
+        self._stopped = self._stopped or not for_now
         if grace is not None and not self.monitor.ended:
             self._grace = self.loop.after(grace, self.monitor.kill)
-        self.signal(number)
+        self._send(number)
         if self._how_paused:
             self.unpause()
 
@@ -268,28 +291,8 @@ class Supervisor:
 
     def attach(self, output: int, error: int, wants_input: bool) -> Callable[[], None]:
         """Pass its streams on to two stream sockets until the returned function is called."""
-        os.set_blocking(output, False)
-        attached: list[tuple[Output, Sink]] = []
-
-        def gone() -> None:
-            for stream, sink in attached:
-                stream.remove(sink)
-            attached.clear()
-
-        for name, stream in self._outputs.items():
-            sink = Sink(self.loop, output if name == "stdout" else error, lambda _: gone())
-            stream.add(sink)
-            attached.append((stream, sink))
-        os.close(error)
-        if wants_input:
-            self._input.add(output, self._on_input_end)
-
-        def detach() -> None:
-            self._input.remove(output)
-            gone()
-            os.close(output)
-
-        return detach
+        on_end = self._on_input_end if wants_input else None
+        return console.attach(self.loop, self._outputs, self._input, (output, error), on_end)
 
     def resize(self, size: bytes) -> None:
         """Its terminal has a new window size."""
@@ -319,6 +322,10 @@ class Supervisor:
         """Whether it has one."""
         return self._made.terminal
 
+    @property
+    def last_status(self) -> None:
+        """It runs."""
+
     # The rest
 
     def _connect(self, streams: tuple[int, int, int]) -> None:
@@ -331,19 +338,6 @@ class Supervisor:
             self._input.begin(streams[0])
             if self._local:
                 self._input.add(0, self._input.end)
-
-    def _on_flood(self) -> None:
-        self._floods = 0
-        self.loop.after(_LOOK, self._look_at_flood)
-
-    def _look_at_flood(self) -> None:
-        """Make lines of it when it is over; now and then also while it goes on, for who follows the log."""
-        assert self._log is not None
-        self._floods += 1
-        if self._log.calm() or self._floods * _LOOK > _LONGEST_FLOOD:
-            self._log.settle()
-        else:
-            self.loop.after(_LOOK, self._look_at_flood)
 
     def _reader_gone(self, name: str) -> Callable[[OSError], None]:
         def gone(error: OSError) -> None:
@@ -393,4 +387,5 @@ class Supervisor:
         if number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPWR):
             from launcher.sandbox import signal_names
 
-            self.stop(signal_names.number(self._made.stop_signal or "SIGTERM"), self._made.stop_timeout)
+            number = signal_names.number(self._made.stop_signal or "SIGTERM")
+            self.stop(number, self._made.stop_timeout, for_now=True)
