@@ -163,7 +163,6 @@ _BUILD = (
 )
 _NO_DAEMON = "there is no daemon, so there is nothing to ask or to set"
 _ONE_MACHINE = "ufs runs containers on this machine alone"
-_FILES = "its layer is the directory upper/ in the container's directory in the store; ufs diff lists what changed"
 
 COMMANDS = {
     "artifact": "only images are kept; oras or skopeo copy others",
@@ -173,18 +172,15 @@ COMMANDS = {
     "builder": _BUILD,
     "buildx": _BUILD,
     "checkpoint": "a running container cannot be kept; what it wrote stays in its layer",
-    "commit": _FILES,
     "compose": "start the services one by one with ufs-run; they share the host's network",
     "config": _ONE_MACHINE,
     "context": _NO_DAEMON,
     "events": _NO_DAEMON + "; ufs ps --all lists containers",
-    "export": "tar from inside: ufs-run --rm IMAGE tar -C / -c --one-file-system . > root.tar",
     "farm": _BUILD,
     "generate": "write the unit or file by hand, with the ufs-run command line in it",
     "healthcheck": _HEALTH.partition(";")[0],
     "help": "ufs --help, and ufs COMMAND --help",
     "image": "write ufs images, ufs rmi, ufs load",
-    "import": "make an image of it first: umoci init, umoci new, umoci raw add-layer; then ufs load the layout",
     "info": _NO_DAEMON + "; ufs --version, ufs images and ufs ps --all",
     "init": "ufs start makes what it needs",
     "kube": _ONE_MACHINE,

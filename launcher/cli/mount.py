@@ -54,8 +54,7 @@ def mount(image: str, directory: str, engine: str, when: str) -> None:
     found = wanted.image(image, Store(), when)
     # A directory is known to be one before anything is mounted; a tree of live directories must know its mount.
     if isinstance(found, StoredImage):
-        tree = found.open_tree()
-        _serve(_mount(target, _OF_IMAGE[1]), tree, target, engine)
+        _serve(_mount(target, _OF_IMAGE[1]), found.open_tree(), target, engine)
     else:
         fd = _mount(target, "ufs")
         try:

@@ -99,7 +99,9 @@ def _compare(level: _Level, tree: Tree) -> Iterator[Change | _Level]:
     listing = whiteout.scan(level.descriptor, xwhiteouts=marks.xwhiteouts)
     hides_all = level.covered or marks.opaque or listing.opaque
     gone = set(listing.whiteouts - listing.names.keys())
-    lower = {entry.name: entry.type for entry in tree.entries(level.node)} if level.node else {}
+    all_of_it = level.node if hides_all or level.moved else 0
+    # All names that the tree has here are asked for only where all of them count: cost is by what changed.
+    lower = {entry.name: entry.type for entry in tree.entries(all_of_it)} if all_of_it else {}
     if hides_all:
         gone |= lower.keys() - listing.names.keys()
     if level.moved and not hides_all:
@@ -107,7 +109,8 @@ def _compare(level: _Level, tree: Tree) -> Iterator[Change | _Level]:
             yield from _added(level, name, lower[name], tree)
     for name in sorted(gone | listing.names.keys()):
         path = level.path + b"/" + whiteout.shown(name)
-        known = name in lower and not level.moved
+        below = tree.lookup(level.node, name) if level.node else 0
+        known = below != 0 and not level.moved
         if name in gone:
             if known:
                 yield Change(DELETED, path)
@@ -115,7 +118,7 @@ def _compare(level: _Level, tree: Tree) -> Iterator[Change | _Level]:
         if listing.names[name] != whiteout.DT_DIR:
             yield Change(CHANGED if known else ADDED, path)
             continue
-        covers = tree.lookup(level.node, name) if lower.get(name) == whiteout.DT_DIR else 0
+        covers = below if below and stat.S_ISDIR(Attr.unpack(tree.attr(below)).mode) else 0
         yield _enter(level, path, known, covers, name in listing.whiteouts, tree)
 
 

@@ -116,5 +116,7 @@ class _Check:
         try:
             CompiledImage(path, [self._store.layer(digits) for digits in self._store.config(image).diff_ids]).close()
         except (BadIndex, FileNotFoundError, LayerError) as error:
+            if os.path.exists(path) and not os.path.getsize(path):
+                return  # the first use of the image makes it, as `load.bring` had it
             reason = "is missing" if isinstance(error, FileNotFoundError) else "is of another version or damaged"
             yield Flaw(path, reason, True, [image])

@@ -98,15 +98,20 @@ def _with_known(
     return image._replace(layers=layers, manifest=manifests.get(image.image) if whole else None)
 
 
-def bring(found: Sequence[Found], workspace: Workspace, steps: Progress, label: str) -> list[Loaded]:
-    """Verify, compile and publish images, all or none, but for their entries in index.json (`added`)."""
+def bring(
+    found: Sequence[Found], workspace: Workspace, steps: Progress, label: str, *, lazily: bool = False
+) -> list[Loaded]:
+    """Verify, compile and publish images, all or none, but for their entries in index.json (`added`).
+
+    `lazily`: their first use compiles them; until then the index is empty.
+    """
     layers = list(_distinct([layer for image in found for layer in image.layers]))
     steps.begin(f"Reading {len(layers)} layers", sum(layer.blob.size for layer in layers if layer.blob))
     with _full_disk(workspace.store), Ingesting(layers, workspace, steps.advance) as ingesting:
         by_key = dict(zip(map(_key, layers), ingesting.results(), strict=True))
         ready = [_Ready(image, [by_key[_key(layer)] for layer in image.layers], workspace) for image in found]
         for image in ready:
-            image.compile(steps, label)
+            image.put_off() if lazily else image.compile(steps, label)
         ingesting.synced()
         for image in ready:
             image.publish()
@@ -151,6 +156,11 @@ class _Ready:
         if all(layer.tar is None for layer in self._layers) and _usable(store, self.loaded):
             return
         self._index = _compile(self._workspace, self._layers, progress, label)
+
+    def put_off(self) -> None:
+        """Have the first use of the image compile it: to that an empty index is a damaged one."""
+        if not os.path.exists(self._workspace.store.index(self.loaded.image)):
+            self._index = self._workspace.write(b"")
 
     def publish(self) -> None:
         """Everything of the image gets its place, what others refer to first."""

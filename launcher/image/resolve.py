@@ -14,6 +14,7 @@ from launcher.image.oci import ImageConfig
 from launcher.image.store import Record, Store
 
 if TYPE_CHECKING:
+    from unionfs.image.tree import CompiledImage
     from unionfs.tree import Tree
 
 HOST = "host"
@@ -52,7 +53,7 @@ class StoredImage:
         """The uncompressed layers, the lowest first."""
         return list(self._layers)
 
-    def open_tree(self) -> Tree:
+    def open_tree(self) -> CompiledImage:
         """The compiled image; compiled again where its index is of another version or damaged."""
         from unionfs.image.format import BadIndex
         from unionfs.image.tree import CompiledImage

@@ -149,6 +149,13 @@ class Store:
         data = self._blob_bytes(digits)
         return oci.manifest(oci.load(data, self.blob(digits)), f"manifest {digits[:12]}"), data
 
+    def document(self, image: str) -> dict[str, Any]:
+        """The configuration of an image as it is written: an object, for whoever changes some of it."""
+        found = self._document(image)
+        if not isinstance(found, dict):
+            raise UfsError(f"config of image {image[:12]} is not a JSON object; load the image again")
+        return found
+
     def _document(self, digits: str) -> object:
         return oci.load(self._blob_bytes(digits), self.blob(digits))
 

@@ -12,7 +12,7 @@ import errno
 import os
 import stat
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from launcher.errors import UfsError
 
@@ -35,22 +35,26 @@ _CHANGED = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO)
 
 
 class Packer:
-    """Writes an archive to the descriptor `out`, which stays the caller's. Names are bytes without a leading slash."""
+    """Writes an archive to the descriptor `out`, which stays the caller's. Names are bytes without a leading slash.
 
-    def __init__(self, out: int) -> None:
+    `owner` says to whom something belongs in the archive: by default to whom it does here.
+    """
+
+    def __init__(self, out: int, owner: Callable[[os.stat_result], tuple[int, int]] | None = None) -> None:
         self._out = out
+        self._owner = owner or (lambda status: (status.st_uid, status.st_gid))
         self._names: dict[tuple[int, int], bytes] = {}
         """First names of files with several links."""
 
     def tree(self, parent: int, name: bytes, member: bytes) -> None:
-        """What `name` of the directory `parent` is, as `member`, with all that is below.
+        """What `name` of the directory `parent` is, as `member`, with all that is below; of ``.`` by names of its own.
 
         FileNotFoundError where there is nothing; what vanishes below while it is packed is left out.
         """
         top = self.add(parent, name, member)
         if top < 0:
             return
-        levels = [(top, member, _listed(top))]
+        levels = [(top, b"" if member == b"." else member + b"/", _listed(top))]
         try:
             while levels:
                 directory, prefix, names = levels[-1]
@@ -58,13 +62,13 @@ class Packer:
                 if below is None:
                     os.close(levels.pop()[0])
                     continue
-                path = prefix + b"/" + below
+                path = prefix + below
                 try:
                     entered = self.add(directory, below, path)
                 except FileNotFoundError:
                     continue
                 if entered >= 0:
-                    levels.append((entered, path, _listed(entered)))
+                    levels.append((entered, path + b"/", _listed(entered)))
         finally:
             for directory, _, _ in levels:
                 os.close(directory)
@@ -161,7 +165,7 @@ class Packer:
         info = _info(member)
         info.type = type_ or _TYPES[stat.S_IFMT(status.st_mode)]
         info.mode = stat.S_IMODE(status.st_mode)
-        info.uid, info.gid = status.st_uid, status.st_gid
+        info.uid, info.gid = self._owner(status)
         info.linkname = _text(target)
         info.size = size
         info.devmajor, info.devminor = os.major(status.st_rdev), os.minor(status.st_rdev)
