@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
-from launcher.cli import listing
+from launcher.cli import listing, output
 from launcher.cli.template import Map, Template
 from launcher.container import catalogue, state
 from launcher.errors import UfsError
@@ -44,9 +43,9 @@ def inspect(format_: str | None, size: bool, kind: str | None, names: tuple[str,
         for document in found:
             click.echo(template.render(_with_maps(document)))
     elif format_ == "json":
-        click.echo(json.dumps(found, ensure_ascii=False))
+        click.echo(output.as_json(found))
     else:
-        click.echo(json.dumps(found, indent=4, ensure_ascii=False))
+        click.echo(output.as_json(found, indent=4))
     if failed:
         raise SystemExit(1)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
+from launcher.cli import output
 from launcher.cli.template import Template
 from launcher.errors import printable
 
@@ -24,14 +24,13 @@ def show(format_: str | None, default: str, headers: Mapping[str, str], rows: Se
     text = format_ if format_ is not None else "table"
     if text == "json":
         for row in rows:
-            click.echo(
-                json.dumps({key: value for key, value in row.items() if not callable(value)}, ensure_ascii=False)
-            )
+            fields = {key: value for key, value in row.items() if not callable(value)}
+            click.echo(output.as_json(fields))
         return
     as_table = text == "table" or text.startswith("table ")
     body = text.removeprefix("table").strip() or default
     template = Template(unescaped(body))
-    lines = [template.render(row) for row in rows]
+    lines = [template.render({key: _shown(value) for key, value in row.items()}) for row in rows]
     if not as_table:
         for line in lines:
             click.echo(line)
@@ -60,6 +59,13 @@ def columns(lines: Sequence[str]) -> None:
     for row in cells:
         padded = [cell.ljust(widths[number] + _BETWEEN) for number, cell in enumerate(row[:-1])]
         click.echo("".join([*padded, row[-1]]).rstrip())
+
+
+def _shown(value: Any) -> Any:
+    """What a stranger wrote moves neither the terminal nor the columns; what the template says is the user's own."""
+    if callable(value):
+        return lambda *arguments: _shown(value(*arguments))
+    return printable(value) if isinstance(value, str) else value
 
 
 def _same(value: Any, *_: Any) -> Any:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from launcher.errors import complain, printable
 
@@ -34,6 +36,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     for line in lines:
         print("   ".join(field.ljust(width) for field, width in zip(line, widths, strict=True)).rstrip())
+
+
+def as_json(value: Any, **how: Any) -> str:
+    """JSON as people read it, but that no character of it obeys to the terminal: those are escaped (RFC 8259, 7)."""
+    text = json.dumps(value, ensure_ascii=False, **how)
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() or sign == "\n" else json.dumps(sign)[1:-1] for sign in text)
 
 
 def size(count: float) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import IO, Protocol, cast
 
 from launcher.errors import UfsError
+from launcher.image import limits
 
 _CHUNK = 1 << 20
 _INPUT = 1 << 18
@@ -40,12 +41,19 @@ def detect(head: bytes, label: str) -> str:
 
 
 def inflate(kind: str, read: Read, label: str) -> Iterator[bytes]:
-    """The decompressed stream in pieces of at most 1 MiB, whatever the ratio."""
-    if kind == "zstd":
-        return _unzstd(read, label)
+    """The decompressed stream in pieces of at most 1 MiB, and no more of them than `limits` allows."""
     if kind == "plain":
         return iter(lambda: read(_CHUNK), b"")
-    return _inflate(kind, read, label)
+    consumed = 0
+
+    def counted(size: int) -> bytes:
+        nonlocal consumed
+        data = read(size)
+        consumed += len(data)
+        return data
+
+    pieces = _unzstd(counted, label) if kind == "zstd" else _inflate(kind, counted, label)
+    return limits.bounded(pieces, lambda: consumed, label)
 
 
 class _Stream(Protocol):

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 from launcher.errors import UfsError
 from launcher.image import archive, oci
-from launcher.image.found import Found, LayerSource
+from launcher.image.found import Found, LayerSource, check
 from launcher.image.layers import Ingested, Ingesting
 from launcher.image.oci import Descriptor, ImageConfig, Manifest, Platform
 from launcher.image.source import opened
@@ -121,6 +121,7 @@ def bring(
 
 def rebuild(store: Store, image: str, manifest: Manifest, config: ImageConfig) -> None:
     """Make what was deleted or has become useless again: layers from their blobs, the index from the layers."""
+    check(config, len(manifest.layers), None, f"config of image {image[:12]}")
     layers = []
     for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True):
         layers.append(LayerSource(f"layer {layer.hex[:12]} of image {image[:12]}", None, diff_id, layer))

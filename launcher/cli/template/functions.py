@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from launcher.cli import output
+
 
 class Map(dict[str, Any]):
     """A dictionary with keys of any kind, as labels: one that is not there is no mistake."""
@@ -36,7 +38,7 @@ def true(value: Any) -> bool:
 
 def to_json(value: Any) -> str:
     """JSON on one line, without the escapes for HTML."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return output.as_json(value, separators=(",", ":"))
 
 
 def _printf(form: str, *values: Any) -> str:
