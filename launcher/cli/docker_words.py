@@ -98,7 +98,11 @@ _VALUES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         (),
     ),
     ("--hostuser", "no user of the host is added to the image's; -u takes numbers: -u 1000", ()),
-    ("--image-volume", "a VOLUME of the image is a directory of the container's layer; leave this out", ()),
+    (
+        "--image-volume",
+        "a VOLUME of the image is an anonymous volume; --tmpfs there makes it a tmpfs",
+        ("anonymous", "bind"),
+    ),
     ("--init-ctr", _PODS, ()),
     ("--init-path", "--init has one program, its own; leave this out", ()),
     ("--ip --ip6 --link-local-ip --mac-address --network-alias --link", _HOST_NETWORK, ()),
@@ -106,11 +110,6 @@ _VALUES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("--label-file", "give each one with --label K=V", ()),
     ("-m --memory --memory-reservation", f"{_SCOPE} MemoryMax=2G", ("0",)),
     ("--memory-swap --memory-swappiness --kernel-memory", f"{_SCOPE} MemorySwapMax=1G", ("-1", "0")),
-    (
-        "--mount",
-        "for type=bind write -v SRC:DST or -v SRC:DST:ro; a tmpfs is at /dev/shm, with --read-only at /tmp, too",
-        (),
-    ),
     ("--net --network", "the host's network is the only one (--network host)", ("host",)),
     ("--oom-score-adj", "it is the caller's: choom -n 500 -- ufs-run ...", ()),
     ("--passwd-entry", "the image's /etc/passwd stays as it is; -u takes numbers: -u 1000", ()),
@@ -126,24 +125,18 @@ _VALUES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("--sdnotify", "the notify socket of systemd is not passed on; use Type=exec in the unit", ("ignore",)),
     ("--seccomp-policy", "the filter is the same for every image; leave this out", ("default",)),
     ("--secret", "show the file by -v ./secret:/run/secrets/NAME:ro", ()),
-    ("--shm-size", "/dev/shm has 64 MiB; for more, -v a directory of the host's tmpfs at /dev/shm", ("64m", "65536k")),
+    ("--shm-size", "/dev/shm has 64 MiB; for more, --tmpfs /dev/shm:size=1g", ("64m", "65536k")),
     ("--storage-opt", "the size of a container is not limited; leave this out", ()),
     ("--sysctl", "settings of the kernel cannot be changed for a container; leave this out", ()),
     ("--systemd", "a systemd inside gets nothing prepared; leave this out", ("false",)),
     ("--timeout", "end it by timeout(1): timeout 60 ufs-run ...", ("0",)),
-    ("--tmpfs", "a tmpfs is at /dev/shm, with --read-only at /tmp, /run and /var/tmp, too", ()),
     ("--tz", "give -e TZ=Europe/Berlin, or -v /etc/localtime:/etc/localtime:ro", ()),
     ("--ulimit", "limits are the caller's: (ulimit -n 4096; ufs-run ...)", ("host",)),
     ("--umask", "it is 0022: set another inside, IMAGE sh -c 'umask 077; exec COMMAND'", ("0022", "022")),
     ("--unsetenv", "set an empty value with -e NAME=, or unset it: IMAGE env -u NAME COMMAND", ()),
     ("--userns", _IDS, ("",)),
     ("--uts", "the container has a host name of its own; --hostname sets it", ("private", "")),
-    (
-        "--volume-driver",
-        "only directories and files of this machine are shown, by -v SRC:DST; leave this out",
-        ("local",),
-    ),
-    ("--volumes-from", "repeat the other container's -v", ()),
+    ("--volume-driver", "volumes are directories of the store, which is the driver local", ("local",)),
 )
 
 
@@ -202,6 +195,5 @@ COMMANDS = {
     "unshare": "unshare(1) does it: unshare --user --map-root-user --map-auto",
     "untag": "write ufs rmi NAME: an image goes with its last name",
     "version": "write ufs --version",
-    "volume": "there are no named volumes; show a directory by ufs-run -v ./data:/data",
 }
 """Name of a command to what completes "no command NAME: ..."."""

@@ -100,7 +100,9 @@ def _made_before(container: Container, seen: state.Seen, value: str, root: str) 
 
 
 def _volume(container: Container, seen: state.Seen, value: str, root: str) -> bool:
-    return not container.trouble and any(value in (volume.source, volume.target) for volume in container.config.volumes)
+    if container.trouble:
+        return False
+    return any(value in (volume.name, volume.source, volume.target) for volume in container.config.volumes)
 
 
 def _network(container: Container, seen: state.Seen, value: str, root: str) -> bool:

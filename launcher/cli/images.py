@@ -116,6 +116,7 @@ def prune(everything: bool, force: bool, wanted: tuple[str, ...]) -> None:
 
     With -a images that no container uses are removed before, whatever names they have.
     """
+    from launcher.container import volumes
     from launcher.image.remove import prune as prune_store
 
     store = Store()
@@ -123,6 +124,7 @@ def prune(everything: bool, force: bool, wanted: tuple[str, ...]) -> None:
         raise click.UsageError("--filter chooses among the images that -a removes: give both")
     if everything:
         _remove_unused(store, force, wanted)
+    volumes.sweep(store.root)  # what containers left that were killed, the anonymous ones alone
     freed = prune_store(store, waiting=lambda: output.warn("waiting for a command that adds to the store"))
     print(f"Freed {output.size(freed)}")
 

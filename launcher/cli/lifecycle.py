@@ -160,7 +160,7 @@ def update(policy: str | None, containers: tuple[str, ...]) -> None:
 @_containers
 def rm(force: bool, volumes: bool, containers: tuple[str, ...]) -> None:
     """Remove containers that have ended or never began, with everything they wrote."""
-    _each(Store(), containers, lambda container: _remove(container, force), missing_is_fine=force)
+    _each(Store(), containers, lambda container: _remove(container, force, volumes), missing_is_fine=force)
 
 
 def _each(
@@ -277,11 +277,11 @@ def _wait(container: Container) -> int:
     return seen.status if isinstance(seen, state.Exited) else 0
 
 
-def _remove(container: Container, force: bool) -> None:
+def _remove(container: Container, force: bool, volumes: bool) -> None:
     held = lifecycle.kill_and_hold(container) if force else lifecycle.hold(container)
     if held is None:
         name = container.name
         seen = container.observe()
         doing = state.name(seen) if isinstance(seen, state.Paused | state.Restarting) else "running"
         raise UfsError(f"container {name} is {doing}: stop it first (ufs stop {name}), or use --force")
-    lifecycle.remove(container, held)
+    lifecycle.remove(container, held, volumes=volumes)

@@ -60,6 +60,7 @@ COMMANDS = {
     "umount": "launcher.cli.mount:umount",
     "unpause": "launcher.cli.lifecycle:unpause",
     "update": "launcher.cli.lifecycle:update",
+    "volume": "launcher.cli.volume:volume",
     "wait": "launcher.cli.lifecycle:wait",
 }
 """Name of a sub-command to module and attribute; imported when it is called."""

@@ -67,7 +67,20 @@ OPTIONS = (
     Option(("--name",), "name", "text", "NAME", "Name of the container; by default a random one."),
     Option(("-e", "--env"), "env", "many", "K=V", "Set a variable; K alone passes on the one of this environment."),
     Option(("--env-file",), "env_file", "many", "FILE", "Set variables from a file of lines K=V."),
-    Option(("-v", "--volume"), "volume", "many", "SRC:DST[:ro]", "Show the host's SRC at DST."),
+    Option(
+        ("-v", "--volume"),
+        "volume",
+        "many",
+        "SRC:DST[:ro]",
+        "Show the host's SRC, a path, or the volume SRC at DST; DST alone: a volume of its own.",
+    ),
+    Option(
+        ("--mount",), "mount", "many", "K=V,...", "The same in words: type=bind|volume|tmpfs,src=SRC,dst=DST,readonly."
+    ),
+    Option(("--tmpfs",), "tmpfs", "many", "DST[:OPTIONS]", "An empty file system in memory; size=64m, mode=1777."),
+    Option(
+        ("--volumes-from",), "volumes_from", "many", "CONTAINER[:ro]", "What that container shows by -v and --mount."
+    ),
     Option(("-w", "--workdir"), "workdir", "text", "DIR", "Working directory, made if missing."),
     Option(("-u", "--user"), "user", "text", "USER[:GROUP]", "Run as this user, by name or number."),
     Option(("--entrypoint",), "entrypoint", "text", "PROGRAM", "In place of the image's Entrypoint; '' for none."),

@@ -104,7 +104,7 @@ def _row(container: Container, now: state.Seen, whole: bool, wants_size: bool) -
         "Size": output.size(_written(container.directory)) if wants_size else "",
         "Names": container.name,
         "Labels": ",".join(f"{key}={value}" for key, value in sorted(labels.items())),
-        "Mounts": ",".join(volume.source for volume in made.volumes) if made else "",
+        "Mounts": ",".join(volume.name or volume.source or volume.target for volume in made.volumes) if made else "",
         "Networks": "host",
         "Ports": "",
         "Label": _label(labels),

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from launcher.cli import options
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from launcher.container.config import Config, Restart
     from launcher.container.state import State
     from launcher.image.resolve import Image
+    from launcher.image.store import Store
     from launcher.sandbox.idmap import IdMap
+    from launcher.sandbox.spec import Volume
 
 
 def main() -> None:
@@ -87,15 +90,35 @@ def create(parsed: options.Parsed, initial: State) -> tuple[Image, Container, in
     ids, notice = idmap.choose()
     if notice:
         complain(notice)
-    wanted = _config(parsed, image, ids)
+    wanted = _config(parsed, image, ids, store.root)
     cidfile = _cidfile(values["cidfile"]) if values["cidfile"] else -1
-    container, lock = lifecycle.create(
-        store.root, wanted, initial, lambda directory: etc.write(directory, wanted.hostname)
-    )
+    with _volumes_of(wanted, store):
+        container, lock = lifecycle.create(
+            store.root, wanted, initial, lambda directory: etc.write(directory, wanted.hostname)
+        )
     if cidfile >= 0:
         os.write(cidfile, container.id.encode())
         os.close(cidfile)
     return image, container, lock
+
+
+def _mounts(parsed: options.Parsed, places: list[str], root: str) -> list[Volume]:
+    """`places` are those of the image's volumes. Most containers have none of any kind."""
+    values = parsed.values
+    if not (places or values["volume"] or values["mount"] or values["tmpfs"] or values["volumes_from"]):
+        return []
+    from launcher.container import mounts
+
+    return mounts.given(values, places, root)
+
+
+def _volumes_of(wanted: Config, store: Store) -> AbstractContextManager[None]:
+    """Until this is left, the volumes of a container that is being made are there to stay."""
+    if not any(volume.kind == "volume" for volume in wanted.volumes):
+        return nullcontext()
+    from launcher.container import volumes
+
+    return volumes.ready(store.root, wanted.volumes, wanted.ids)
 
 
 def _in_background(container: Container, image: Image, lock: int) -> int:
@@ -115,12 +138,12 @@ def _cidfile(path: str) -> int:
         raise UfsError(f"--cidfile {path}: {error.strerror}", 125) from error
 
 
-def _config(parsed: options.Parsed, image: Image, ids: IdMap) -> Config:
+def _config(parsed: options.Parsed, image: Image, ids: IdMap, root: str) -> Config:
     from launcher.container import config, lifecycle, names, settings
     from launcher.sandbox import capabilities
 
     values, defaults = parsed.values, image.config
-    identity = names.new_id()
+    identity, places = names.new_id(), settings.directories(defaults.volumes)
     hostname = settings.hostname(values["hostname"], identity)
     return config.Config(
         id=identity,
@@ -135,7 +158,7 @@ def _config(parsed: options.Parsed, image: Image, ids: IdMap) -> Config:
         working_directory=settings.working_directory(defaults.working_dir, values["workdir"]),
         user=values["user"] if values["user"] is not None else defaults.user,
         hostname=hostname,
-        volumes=[settings.volume(text) for text in values["volume"]],
+        volumes=_mounts(parsed, places, root),
         read_only=values["read_only"],
         remove=values["remove"],
         ids=ids,
@@ -154,7 +177,8 @@ def _config(parsed: options.Parsed, image: Image, ids: IdMap) -> Config:
         restart=_restart(values),
         labels=settings.labels(defaults.labels, values["label"]),
         entrypoint=settings.entrypoint(defaults, values["entrypoint"]),
-        directories=settings.directories(defaults.volumes),
+        directories=places,
+        volumes_from=values["volumes_from"],
     )
 
 

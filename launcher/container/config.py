@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any, NamedTuple
 
 from launcher.container import state
@@ -72,6 +73,8 @@ class Config(NamedTuple):
     """Whether containers can be run inside it."""
     directories: list[str] = []
     """What the image calls volumes: directories that are made where it lacks them."""
+    volumes_from: list[str] = []
+    """As --volumes-from was given; what came of it is in `volumes`."""
 
 
 def write(directory: str, config: Config) -> None:
@@ -85,7 +88,7 @@ def read(directory: str) -> Config:
     try:
         way, uids, gids = fields.pop("ids")
         ranges = [tuple(Range(*numbers) for numbers in side) for side in (uids, gids)]
-        volumes = [Volume(*volume) for volume in fields.pop("volumes")]
+        volumes = [_volume(directory, *volume) for volume in fields.pop("volumes")]
         log, restart = Log(*fields.pop("log")), Restart(*fields.pop("restart", ()))
         made = Config(**fields, volumes=volumes, log=log, restart=restart, ids=IdMap(way, ranges[0], ranges[1]))
     except (KeyError, TypeError, ValueError) as error:
@@ -131,6 +134,14 @@ def spec(made: Config, directory: str, streams: tuple[int, int, int], size: byte
         remove=made.remove,
         streams=streams,
     )
+
+
+def _volume(directory: str, *fields: Any) -> Volume:
+    """The place of a volume's content follows the store, wherever that is now."""
+    volume = Volume(*fields)
+    root = os.path.dirname(os.path.dirname(directory))
+    source = f"{root}/volumes/{volume.name}/_data" if volume.kind == "volume" else volume.source
+    return volume._replace(source=source, options=tuple(volume.options))
 
 
 _KINDS: list[tuple[str, Any]] = [

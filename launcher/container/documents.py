@@ -13,6 +13,7 @@ from launcher.image import reference
 from launcher.image.resolve import StoredImage
 from launcher.image.store import Record, Store
 from launcher.sandbox import capabilities
+from launcher.sandbox.spec import Volume
 
 _NEVER = "0001-01-01T00:00:00Z"
 
@@ -44,17 +45,7 @@ def of_container(container: Container, seen: state.Seen, *, sizes: bool) -> dict
         "ExecIDs": None,
         "HostConfig": _host_config(made),
         "GraphDriver": {"Name": "ufs", "Data": {"UpperDir": f"{directory}/upper", "WorkDir": f"{directory}/work"}},
-        "Mounts": [
-            {
-                "Type": "bind",
-                "Source": volume.source,
-                "Destination": volume.target,
-                "Mode": "ro" if volume.read_only else "",
-                "RW": not volume.read_only,
-                "Propagation": "rprivate",
-            }
-            for volume in made.volumes
-        ],
+        "Mounts": [_mount(volume) for volume in made.volumes],
         "Config": _config(made),
         "NetworkSettings": {"Ports": {}, "IPAddress": "", "Networks": {"host": {}}},
     }
@@ -63,6 +54,19 @@ def of_container(container: Container, seen: state.Seen, *, sizes: bool) -> dict
 
         found["SizeRw"] = written(f"{directory}/upper")
     return found
+
+
+def _mount(volume: Volume) -> dict[str, Any]:
+    found: dict[str, Any] = {"Type": volume.kind}
+    if volume.kind == "volume":
+        found |= {"Name": volume.name, "Driver": "local"}
+    return found | {
+        "Source": volume.source,
+        "Destination": volume.target,
+        "Mode": ",".join([*(["ro"] if volume.read_only else []), *volume.options]),
+        "RW": not volume.read_only,
+        "Propagation": "" if volume.kind != "bind" else "rslave" if "rslave" in volume.options else "rprivate",
+    }
 
 
 def of_image(store: Store, record: Record) -> dict[str, Any]:
@@ -128,7 +132,13 @@ def _host_config(made: Config) -> dict[str, Any]:
     names = {number: name for name, number in capabilities.NUMBERS.items()}
     kept = frozenset(made.capabilities)
     return {
-        "Binds": [f"{one.source}:{one.target}" + (":ro" if one.read_only else "") for one in made.volumes] or None,
+        "Binds": [
+            f"{one.name or one.source}:{one.target}:{'ro' if one.read_only else 'rw'}"
+            for one in made.volumes
+            if one.kind != "tmpfs" and not one.anonymous
+        ]
+        or None,
+        "Tmpfs": {one.target: ",".join(one.options) for one in made.volumes if one.kind == "tmpfs"} or None,
         "ContainerIDFile": "",
         "LogConfig": {
             "Type": made.log.driver,
@@ -139,7 +149,7 @@ def _host_config(made: Config) -> dict[str, Any]:
         "RestartPolicy": {"Name": made.restart.name, "MaximumRetryCount": made.restart.maximum},
         "AutoRemove": made.remove,
         "VolumeDriver": "",
-        "VolumesFrom": None,
+        "VolumesFrom": made.volumes_from or None,
         "CapAdd": [f"CAP_{names[number]}" for number in sorted(kept - capabilities.DEFAULT)] or None,
         "CapDrop": [f"CAP_{names[number]}" for number in sorted(capabilities.DEFAULT - kept)] or None,
         "CgroupnsMode": "private",
@@ -167,7 +177,8 @@ def _config(made: Config) -> dict[str, Any]:
         "Env": [f"{key}={value}" for key, value in made.environment.items()],
         "Cmd": made.argv[begins:] or None,
         "Image": made.image,
-        "Volumes": None,
+        "Volumes": {place: {} for place in [*made.directories, *(one.target for one in made.volumes if one.anonymous)]}
+        or None,
         "WorkingDir": made.working_directory,
         "Entrypoint": made.entrypoint or None,
         "OnBuild": None,

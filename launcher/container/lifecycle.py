@@ -146,12 +146,28 @@ def alter(root: str, container: Container, change: Callable[[config.Config], con
             raise UfsError(f"container {container.name} was removed meanwhile") from error
 
 
-def remove(container: Container, held: int) -> None:
-    """Remove a container whose lock the caller holds, and which this lets go of."""
+def remove(container: Container, held: int, *, volumes: bool = False) -> None:
+    """Remove a container whose lock the caller holds, and which this lets go of; `volumes`: its anonymous ones, too.
+
+    Those of a container that was to be removed at its end go in any case.
+    """
     try:
+        letting_go = removing(container, keep=not volumes)
         remove_as_owner(container.directory, ids_of(container))
     finally:
         lock.release(held)
+    letting_go()
+
+
+def removing(container: Container, *, keep: bool) -> Callable[[], None]:
+    """Before a container is removed, however that comes: what is to be done when it is gone, about its volumes."""
+    if container.trouble or not any(volume.anonymous for volume in container.config.volumes):
+        return lambda: None
+    from launcher.container import volumes
+
+    root, names = os.path.dirname(os.path.dirname(container.directory)), volumes.anonymous(container.config)
+    volumes.release(root, names, keep=keep and not container.config.remove)
+    return lambda: volumes.sweep(root, names)
 
 
 def ids_of(container: Container) -> IdMap:
@@ -208,10 +224,12 @@ def _sweep(root: str, present: list[Container]) -> None:
 def _sweep_one(container: Container) -> None:
     try:
         held = lock.take(container.directory)
-        if held is not None and not isinstance(state.observe(container.directory), state.Created):
+        if held is None:
+            return
+        if not isinstance(state.observe(container.directory), state.Created):
+            # Its volumes wait for `volumes.sweep`: whose lock comes before the one that is held here.
             remove_as_owner(container.directory, ids_of(container))
-        if held is not None:
-            lock.release(held)
+        lock.release(held)
     except FileNotFoundError:
         return  # whoever was removing it has just finished
     except UfsError:

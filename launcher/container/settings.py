@@ -10,7 +10,6 @@ from launcher.container import keys
 from launcher.container.config import DETACH_KEYS, LOG_DRIVERS, Log
 from launcher.errors import UfsError
 from launcher.sandbox.command import DEFAULT_PATH
-from launcher.sandbox.spec import Volume
 
 if TYPE_CHECKING:
     from launcher.image.oci import Platform
@@ -150,35 +149,19 @@ def log(driver: str | None, options: Iterable[str]) -> Log:
 
 
 def _size(pair: str, value: str) -> int:
-    """Bytes, also as 10k, 10m or 10g: of 1024, as Docker counts here."""
+    found = size(value)
+    if found is None:
+        raise UfsError(f"--log-opt {pair}: give a number of bytes, as 10m", 125)
+    return found
+
+
+def size(value: str) -> int | None:
+    """Bytes, also as 10k, 10m or 10g: of 1024, as Docker counts here. None for what is no such number."""
     digits = value.lower().removesuffix("b").rstrip("kmg")
     unit = value.lower().removesuffix("b")[len(digits) :]
     if not digits.isdecimal() or not digits.isascii() or unit not in ("", "k", "m", "g") or int(digits) < 1:
-        raise UfsError(f"--log-opt {pair}: give a number of bytes, as 10m", 125)
+        return None
     return int(digits) << 10 * ("", "k", "m", "g").index(unit)
-
-
-def volume(text: str) -> Volume:
-    """-v SRC:DST[:OPTIONS]; a relative SRC must begin with a dot, since a bare word names a volume elsewhere."""
-    fields = text.split(":")
-    if len(fields) not in (2, 3) or not fields[0] or not fields[1]:
-        raise UfsError(f"-v {text}: write SRC:DST or SRC:DST:ro", 125)
-    source, target = fields[:2]
-    options = fields[2].split(",") if len(fields) == 3 else []
-    for option in options:
-        _check_volume_option(text, option)
-    if not source.startswith(("/", "./", "../")) and source not in (".", ".."):
-        raise UfsError(f"-v {text}: there are no named volumes; for a directory write ./{source}", 125)
-    target = os.path.normpath(target)
-    if not target.startswith("/") or target.strip("/") == "":
-        raise UfsError(f"-v {text}: the place in the container must be an absolute path other than /", 125)
-    target = "/" + target.lstrip("/")
-    if target.split("/")[1] in ("proc", "sys"):
-        raise UfsError(f"-v {text}: nothing can be mounted below /proc and /sys", 125)
-    source = os.path.abspath(source)
-    if not os.path.lexists(source):
-        raise UfsError(f"-v {text}: {source} does not exist on this machine; create it first", 125)
-    return Volume(source, target, "ro" in options)
 
 
 def check_platform(wanted: str | None, has: Platform, name: str) -> None:
@@ -211,32 +194,6 @@ def hostname(given: str | None, container_id: str) -> str:
     if len(os.fsencode(name)) > 64 or not name.isprintable() or any(c in " #" for c in name):
         raise UfsError(f"--hostname {name!r}: a host name has up to 64 bytes, no blanks and no '#'", 125)
     return name
-
-
-_ALWAYS_SO = frozenset(
-    {"rw", "rbind", "private", "rprivate", "cached", "delegated", "consistent", "exec", "dev", "suid"}
-)
-"""Binds are recursive and private; the three in the middle are for Docker's virtual machines on other systems."""
-
-_NOT_HERE = {
-    "z": "SELinux is on, and a label is not changed: chcon -Rt container_file_t SRC",
-    "Z": "SELinux is on, and a label is not changed: chcon -Rt container_file_t SRC",
-    "U": "owners are not changed: chown -R SRC beforehand",
-    "O": "a volume is not an overlay: mount one with ufs-mount and give that",
-    "copy": "a volume of the host keeps its contents; leave it out",
-    "nocopy": "there are no named volumes; leave it out",
-}
-
-
-def _check_volume_option(text: str, option: str) -> None:
-    if option in _ALWAYS_SO or option == "ro" or (option in "zZ" and not os.path.exists("/sys/fs/selinux/enforce")):
-        return
-    says = _NOT_HERE.get(option)
-    if option.endswith(("shared", "slave")):
-        says = "mounts made later are not passed on between host and container (private)"
-    raise UfsError(
-        f"-v {text}: {option}: {says}" if says else f"-v {text}: unknown option {option!r}; ro and rw are known", 125
-    )
 
 
 def _set(found: dict[str, str], pair: str, where: str) -> None:

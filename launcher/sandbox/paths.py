@@ -40,13 +40,14 @@ class Targets:
             raise UfsError(f"{path} is not a directory in the image, so nothing can be mounted there", 125) from error
         return descriptor
 
-    def make(self, path: str) -> None:
-        """Make the directory `path` where nothing is, also where a symbolic link leads to nothing.
+    def make(self, path: str) -> bool:
+        """Make the directory `path` where nothing is, also where a symbolic link leads to nothing: whether it is there.
 
         Nothing where that cannot be: below a file, or at the end of links that go in a circle. Who uses it will tell.
         """
         if not os.path.exists(path) and self._may_be_made(real := os.path.realpath(path)):
             self._make_directories(real, 0o755)
+        return os.path.isdir(path)
 
     def file(self, path: str) -> int:
         """An O_PATH descriptor of the file `path`, which is no directory; made empty where missing."""

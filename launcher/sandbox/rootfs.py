@@ -9,17 +9,26 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from launcher.errors import UfsError
+from launcher.errors import UfsError, describe
 from launcher.sandbox import single, syscalls
 from launcher.sandbox.devices import Devices
 from launcher.sandbox.kernelfs import KernelFiles, cover
 from launcher.sandbox.paths import Targets
 from launcher.sandbox.spec import Spec, Volume
 
+if TYPE_CHECKING:
+    from launcher.sandbox.filling import Claim
+
 GENERATED = ("resolv.conf", "hosts", "hostname")
 """Files that the launcher writes into the container's directory, bound to /etc."""
+
+_ATTRIBUTES = {
+    "nosuid": syscalls.MOUNT_ATTR_NOSUID,
+    "nodev": syscalls.MOUNT_ATTR_NODEV,
+    "noexec": syscalls.MOUNT_ATTR_NOEXEC,
+}
 
 _WRITABLE_WHEN_READ_ONLY = ("/run", "/tmp", "/var/tmp")
 
@@ -34,11 +43,26 @@ class _Bind(NamedTuple):
 class Parts:
     """What is taken from the host before the change of root."""
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, received: dict[str, int]) -> None:
         self.kernel = KernelFiles()
         self.devices = Devices(spec.ids, fuse=spec.nested)
         self.single = single.Settings(spec.directory) if spec.ids.single else None
-        self.binds = [_taken(volume, volume not in spec.volumes) for volume in in_order(spec)]
+        self.binds = [_taken(volume, volume not in spec.volumes, received) for volume in in_order(spec)]
+        self.fresh = claimed(spec)
+
+
+def receiving(spec: Spec) -> dict[str, int]:
+    """By target the clones that later mounts of the host reach (rslave), taken before this namespace is private."""
+    return {volume.target: taken(volume) for volume in spec.volumes if "rslave" in volume.options}
+
+
+def claimed(spec: Spec) -> list[Claim]:
+    """The volumes that this container is to fill."""
+    if not any(volume.kind == "volume" for volume in spec.volumes):
+        return []
+    from launcher.sandbox import filling
+
+    return filling.claim(spec.volumes)
 
 
 def pivot(directory: str) -> None:
@@ -57,6 +81,10 @@ def furnish(spec: Spec, parts: Parts) -> list[str]:
     parts.devices.attach(targets)
     cover(nested=spec.nested)
     os.close(targets.directory("/tmp", mode=0o1777))
+    if parts.fresh:
+        from launcher.sandbox import filling  # imported before the change of root, by `claimed`
+
+        filling.fill(parts.fresh)
     given = {volume.target for volume in spec.volumes}
     if spec.read_only:
         for path in _WRITABLE_WHEN_READ_ONLY:
@@ -67,7 +95,11 @@ def furnish(spec: Spec, parts: Parts) -> list[str]:
         if not any(f"{path}/".startswith(f"{target}/") for target in given):
             targets.make(path)
     for bind in parts.binds:
-        _attach_bind(bind, targets)
+        # What the image calls a volume and no place can be made for keeps nothing from running.
+        if bind.volume.target in spec.directories and not targets.make(bind.volume.target):
+            os.close(bind.tree)
+        else:
+            _attach_bind(bind, targets)
     if parts.single is not None:
         parts.single.attach(targets)
     targets.link("/etc/mtab", "/proc/mounts")  # as all engines do: df and mount(8) of older images read it
@@ -86,22 +118,47 @@ def in_order(spec: Spec) -> list[Volume]:
     return sorted(every, key=lambda volume: volume.target.count("/"))
 
 
-def _taken(volume: Volume, generated: bool) -> _Bind:
-    tree = taken(volume)
+def _taken(volume: Volume, generated: bool, received: dict[str, int]) -> _Bind:
+    tree = received[volume.target] if volume.target in received else taken(volume)
     return _Bind(volume, tree, stat.S_ISDIR(os.fstat(tree).st_mode), generated)
 
 
 def taken(volume: Volume) -> int:
-    """What a volume shows of the host, as a detached mount. UfsError where it is not there."""
-    try:
-        tree = syscalls.clone_tree(volume.source)
-    except FileNotFoundError as error:
-        raise UfsError(f"-v {volume.source}:{volume.target}: {volume.source} does not exist", 125) from error
-    except PermissionError as error:
-        raise UfsError(f"-v {volume.source}:{volume.target}: no permission to reach {volume.source}", 125) from error
-    if volume.read_only:
-        syscalls.set_mount_attributes(tree, syscalls.MOUNT_ATTR_RDONLY, recursive=True)
+    """What a volume shows, as a detached mount that is as its options say. UfsError where it is not there."""
+    if volume.kind == "tmpfs":
+        return _new_tmpfs(volume)
+    tree, attributes = _cloned(volume), _attributes(volume)
+    if attributes:
+        syscalls.set_mount_attributes(tree, attributes, recursive=True)
     return tree
+
+
+def _cloned(volume: Volume) -> int:
+    shown = f"volume {volume.name}" if volume.kind == "volume" else f"-v {volume.source}:{volume.target}"
+    try:
+        return syscalls.clone_tree(volume.source)
+    except FileNotFoundError as error:
+        more = f"; ufs volume rm {volume.name} forgets it" if volume.kind == "volume" else ""
+        raise UfsError(f"{shown}: {volume.source} does not exist{more}", 125) from error
+    except PermissionError as error:
+        raise UfsError(f"{shown}: no permission to reach {volume.source}", 125) from error
+
+
+def _attributes(volume: Volume) -> int:
+    bits = syscalls.MOUNT_ATTR_RDONLY if volume.read_only else 0
+    for word, bit in _ATTRIBUTES.items():
+        if word in volume.options:
+            bits |= bit
+    return bits
+
+
+def _new_tmpfs(volume: Volume) -> int:
+    options = dict(word.split("=", 1) for word in volume.options if "=" in word)
+    try:
+        return syscalls.new_mount("tmpfs", {"mode": "1777", **options}, _attributes(volume))
+    except OSError as error:
+        # What the kernel has against an option is in the text: fsconfig(tmpfs, size=x).
+        raise UfsError(f"--tmpfs {volume.target}: {describe(error)}", 125) from error
 
 
 def _attach_bind(bind: _Bind, targets: Targets) -> None:

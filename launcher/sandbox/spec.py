@@ -8,11 +8,20 @@ from launcher.sandbox.idmap import IdMap
 
 
 class Volume(NamedTuple):
-    """A bind mount: `source` of the host (absolute) at `target` in the container (absolute)."""
+    """What is mounted at `target` (absolute) in the container.
+
+    `kind`: "bind", `source` of the host (absolute); "volume", the one of the store called `name`, whose content is in
+    the directory `source`; "tmpfs", an empty file system that goes with the container. `options` are words: noexec,
+    nosuid, nodev and rslave of mount(8), nocopy of a volume that is not to be filled, KEY=VALUE of tmpfs(5).
+    """
 
     source: str
     target: str
     read_only: bool
+    kind: str = "bind"
+    name: str = ""
+    anonymous: bool = False
+    options: tuple[str, ...] = ()
 
 
 class Spec(NamedTuple):

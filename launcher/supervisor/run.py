@@ -200,3 +200,10 @@ def _clear(directory: str, made: Config) -> None:
             lifecycle.remove_as_owner(left, made.ids)
         except UfsError as error:
             complain(str(error))  # no reason not to record the end
+    if made.remove and any(volume.anonymous for volume in made.volumes):
+        from launcher.container import volumes
+
+        try:
+            volumes.sweep(os.path.dirname(os.path.dirname(directory)), volumes.anonymous(made))
+        except (UfsError, OSError) as error:
+            complain(describe(error))  # the same; they are found by the next sweep

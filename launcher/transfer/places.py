@@ -229,6 +229,8 @@ def _mounted(
             syscalls.make_private()
             binds = []
             for volume in rootfs.in_order(spec) if spec is not None and volumes else []:
+                if volume.kind == "tmpfs":  # there is none without the container
+                    continue
                 with suppress(UfsError):  # it is not there any more: a start would fail, what is in the layer is there
                     binds.append((volume.target, rootfs.taken(volume)))
             # An image's root lies over any directory that is there for everybody.

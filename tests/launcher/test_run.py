@@ -183,11 +183,11 @@ def test_volumes(run: Runner) -> None:
     ("volume", "says"),
     [
         ("/nosuch/place:/x", "does not exist"),
-        ("name:/x", "./name"),
+        ("no/name:/x", "with its path, as /data or ./data"),
         ("/tmp:relative", "absolute"),
         ("/tmp:/", "other than /"),
         ("/tmp:/x:rx", "'rx'"),
-        ("/tmp", "SRC:DST"),
+        ("/tmp:/x:ro:rw", "SRC:DST"),
         ("/tmp:/proc/sys", "/proc"),
         ("/tmp:/etc/passwd", "not a directory"),
         ("/etc/passwd:/etc", "is a directory"),
