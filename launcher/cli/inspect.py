@@ -27,10 +27,10 @@ Examples:
 )
 @click.option("-f", "--format", "format_", metavar="TEMPLATE", help="A Go template, or json.")
 @click.option("-s", "--size", is_flag=True, help="Also the size of what a container wrote.")
-@click.option("--type", "kind", type=click.Choice(["container", "image"]), help="Only these.")
+@click.option("--type", "kind", type=click.Choice(["container", "image", "volume"]), help="Only these.")
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 def inspect(format_: str | None, size: bool, kind: str | None, names: tuple[str, ...]) -> None:
-    """Show all that is known of containers and images, in Docker's words."""
+    """Show all that is known of containers, images and volumes, in Docker's words."""
     template = Template(listing.unescaped(format_)) if format_ not in (None, "json") else None
     store, found, failed = Store(), [], False
     for name in names:
@@ -90,19 +90,24 @@ def port(container: str, port: str | None) -> None:
 
 
 def _document(store: Store, name: str, kind: str | None, size: bool) -> dict[str, Any]:
-    from launcher.container import documents
+    from launcher.container import documents, volumes
     from launcher.image import resolve
 
-    if kind != "image":
+    if kind in (None, "container"):
         try:
             container = catalogue.find(store.root, name)
             return documents.of_container(container, container.observe(), sizes=size)
         except UfsError:
             if kind == "container":
                 raise
-    record = resolve.find(name, store.records())
+    record = resolve.find(name, store.records()) if kind != "volume" else None
+    if record is None and kind != "image" and name in {known.name for known in volumes.every(store.root)}:
+        return documents.of_volume(volumes.find(store.root, name))
     if record is None:
-        raise UfsError(f"no {kind or 'container or image'} {name!r}; ufs ps --all and ufs images list what there is")
+        raise UfsError(
+            f"no {kind or 'container, image or volume'} {name!r}; "
+            "ufs ps --all, ufs images and ufs volume ls list what there is"
+        )
     return documents.of_image(store, record)
 
 

@@ -160,13 +160,16 @@ def df(as_json: bool, format_: str | None) -> None:
     """What the store takes on the disk, and what of it could be freed.
 
     Images: by removing those that no container uses. Compressed blobs: a layer is kept compressed, for push and save,
-    beside its uncompressed tar; what only the former takes is shown. The rest goes with ufs prune.
+    beside its uncompressed tar; what only the former takes is shown.
+    Local volumes: by ufs volume prune --all. The rest goes with ufs prune.
     """
+    from launcher.container import volumes
     from launcher.image.remove import used_images
     from launcher.image.usage import usage
 
     store = Store()
     found = usage(store, set(used_images(store)))
+    found.append(volumes.usage(store.root))
     if as_json:
         print(json.dumps([row._asdict() for row in found], indent=1))
         return

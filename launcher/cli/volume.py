@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import time
-from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -13,7 +12,7 @@ import click
 from launcher.cli import listing, output
 from launcher.cli.main import LazyGroup
 from launcher.cli.template import Map, Template
-from launcher.container import catalogue, settings, volumes
+from launcher.container import catalogue, documents, settings, volumes
 from launcher.container.usage import written
 from launcher.container.volumes import Known
 from launcher.errors import UfsError
@@ -93,7 +92,7 @@ def inspect(format_: str | None, names: tuple[str, ...]) -> None:
     root, found, failed = Store().root, [], False
     for name in names:
         try:
-            found.append(_document(volumes.find(root, name)))
+            found.append(documents.of_volume(volumes.find(root, name)))
         except UfsError as error:
             click.echo(f"ufs: {error}", err=True)
             failed = True
@@ -202,27 +201,8 @@ def _row(known: Known, used: dict[str, list[str]], sizes: bool) -> dict[str, Any
         "Label": lambda key: labels.get(key, ""),
         "Links": str(len(used.get(known.name, []))),
         "Size": output.size(written(known.data)) if sizes else "N/A",
-        "CreatedAt": _moment(known.created),
+        "CreatedAt": documents.moment(int(known.created)),
     }
-
-
-def _document(known: Known) -> dict[str, Any]:
-    if known.trouble:
-        raise UfsError(f"volume {known.name} is damaged ({known.trouble}); its files are in {known.data}")
-    return {
-        "CreatedAt": _moment(known.created),
-        "Driver": "local",
-        "Labels": known.labels or None,
-        "Mountpoint": known.data,
-        "Name": known.name,
-        "Options": None,
-        "Scope": "local",
-    }
-
-
-def _moment(seconds: float) -> str:
-    """RFC 3339 in UTC, as Docker has it."""
-    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class _Volumes(LazyGroup):

@@ -9,6 +9,8 @@ from typing import Any
 from launcher.container import logs, state
 from launcher.container.catalogue import Container
 from launcher.container.config import Config
+from launcher.container.volumes import Known
+from launcher.errors import UfsError
 from launcher.image import reference
 from launcher.image.resolve import StoredImage
 from launcher.image.store import Record, Store
@@ -27,7 +29,7 @@ def of_container(container: Container, seen: state.Seen, *, sizes: bool) -> dict
     made = container.config
     words = made.argv
     found |= {
-        "Created": _moment(made.created),
+        "Created": moment(made.created),
         "Path": words[0],
         "Args": words[1:],
         "Image": f"sha256:{made.image_id}" if made.image_id else "",
@@ -54,6 +56,21 @@ def of_container(container: Container, seen: state.Seen, *, sizes: bool) -> dict
 
         found["SizeRw"] = written(f"{directory}/upper")
     return found
+
+
+def of_volume(known: Known) -> dict[str, Any]:
+    """A volume. UfsError for a damaged one."""
+    if known.trouble:
+        raise UfsError(f"volume {known.name} is damaged ({known.trouble}); its files are in {known.data}")
+    return {
+        "CreatedAt": moment(int(known.created)),
+        "Driver": "local",
+        "Labels": known.labels or None,
+        "Mountpoint": known.data,
+        "Name": known.name,
+        "Options": None,
+        "Scope": "local",
+    }
 
 
 def _mount(volume: Volume) -> dict[str, Any]:
@@ -111,8 +128,8 @@ def _state(seen: state.Seen) -> dict[str, Any]:
         "Pid": seen.pid if isinstance(seen, state.Running | state.Paused) else 0,
         "ExitCode": seen.status if isinstance(seen, state.Exited | state.Restarting) else 0,
         "Error": _reason(seen),
-        "StartedAt": _moment(_started(seen)),
-        "FinishedAt": _moment(seen.at if ended else 0),
+        "StartedAt": moment(_started(seen)),
+        "FinishedAt": moment(seen.at if ended else 0),
     }
 
 
@@ -188,7 +205,7 @@ def _config(made: Config) -> dict[str, Any]:
     }
 
 
-def _moment(seconds: float) -> str:
+def moment(seconds: float) -> str:
     """RFC 3339, as Docker has it."""
     if not seconds:
         return _NEVER

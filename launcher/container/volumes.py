@@ -28,6 +28,7 @@ from launcher.container.config import Config
 from launcher.container.removal import remove_tree
 from launcher.container.usage import written
 from launcher.errors import UfsError
+from launcher.image.usage import Usage
 from launcher.sandbox.idmap import IdMap, Range
 from launcher.sandbox.spec import Volume
 
@@ -133,6 +134,15 @@ def of(container: Container) -> list[str]:
 def anonymous(made: Config) -> list[str]:
     """The names of those volumes of a container that were made for it alone."""
     return [mount.name for mount in made.volumes if mount.anonymous]
+
+
+def usage(root: str) -> Usage:
+    """What they take; of it those that no container has."""
+    known, used = every(root), users(catalogue.every(root))
+    sizes = {one.name: written(one.data) for one in known}
+    active = [name for name in sizes if name in used]
+    total = sum(sizes.values())
+    return Usage("Local volumes", len(known), len(active), total, total - sum(sizes[name] for name in active))
 
 
 def create(root: str, made: Made) -> bool:

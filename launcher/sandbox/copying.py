@@ -19,11 +19,10 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class _Level(NamedTuple):
-    """A directory that is being copied: its descriptors, what it is, and the names of directories still to do."""
+    """A directory that is being copied: its descriptors, and the names of directories in it that are still to do."""
 
     source: int
     target: int
-    state: os.stat_result
     left: list[str]
 
 
@@ -57,8 +56,9 @@ class _Copy:
         self._path: list[str] = []
 
     def run(self, source: int) -> None:
-        levels = [self._level(os.dup(source), os.dup(self._root))]
+        levels: list[_Level] = []
         try:
+            self._begin(levels, os.dup(source), os.dup(self._root))
             while levels:
                 level = levels[-1]
                 if level.left:
@@ -66,7 +66,7 @@ class _Copy:
                     os.mkdir(name, 0o700, dir_fd=level.target)
                     self._path.append(name)
                     there = os.open(name, _DIRECTORY, dir_fd=level.source)
-                    levels.append(self._level(there, os.open(name, _DIRECTORY, dir_fd=level.target)))
+                    self._begin(levels, there, os.open(name, _DIRECTORY, dir_fd=level.target))
                 else:
                     levels.pop()
                     if levels:
@@ -77,8 +77,9 @@ class _Copy:
             for level in levels:
                 _close(level)
 
-    def _level(self, source: int, target: int) -> _Level:
-        level = _Level(source, target, os.fstat(source), [])
+    def _begin(self, levels: list[_Level], source: int, target: int) -> None:
+        level = _Level(source, target, [])
+        levels.append(level)
         with os.scandir(source) as entries:
             found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
         for name, state in found:
@@ -86,7 +87,6 @@ class _Copy:
                 level.left.append(name)
             elif not self._is_linked(name, state, target):
                 self._copy(name, state, level)
-        return level
 
     def _is_linked(self, name: str, state: os.stat_result, target: int) -> bool:
         if state.st_nlink < 2:

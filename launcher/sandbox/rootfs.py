@@ -65,6 +65,14 @@ def claimed(spec: Spec) -> list[Claim]:
     return filling.claim(spec.volumes)
 
 
+def fill(claims: list[Claim]) -> None:
+    """Fill them, after the change of root and before anything else is mounted where an image's directories are."""
+    if claims:
+        from launcher.sandbox import filling  # imported before the change of root, by `claimed`
+
+        filling.fill(claims)
+
+
 def pivot(directory: str) -> None:
     """Make the file system mounted on `directory` the root; the host's is gone from this namespace then."""
     os.chdir(directory)
@@ -81,10 +89,7 @@ def furnish(spec: Spec, parts: Parts) -> list[str]:
     parts.devices.attach(targets)
     cover(nested=spec.nested)
     os.close(targets.directory("/tmp", mode=0o1777))
-    if parts.fresh:
-        from launcher.sandbox import filling  # imported before the change of root, by `claimed`
-
-        filling.fill(parts.fresh)
+    fill(parts.fresh)
     given = {volume.target for volume in spec.volumes}
     if spec.read_only:
         for path in _WRITABLE_WHEN_READ_ONLY:

@@ -233,11 +233,13 @@ def _mounted(
                     continue
                 with suppress(UfsError):  # it is not there any more: a start would fail, what is in the layer is there
                     binds.append((volume.target, rootfs.taken(volume)))
+            fresh = rootfs.claimed(spec) if spec is not None and volumes else []
             # An image's root lies over any directory that is there for everybody.
             place = spec.directory if spec is not None else "/proc"
             init.mount_root(device_end, place)
             _confine()
             rootfs.pivot(place)
+            rootfs.fill(fresh)  # as a start would; what is copied there then comes on top
             _attach(binds)
         except Exception as error:  # noqa: BLE001 the command tells it
             theirs.give_up("cannot mount the container's root", error)

@@ -239,6 +239,25 @@ def test_commands_on_volumes(ufs: Containers) -> None:
     ufs.out("volume", "rm", two)
 
 
+def test_inspect_and_df_know_them(ufs: Containers) -> None:
+    ufs.out("run", "--name", "one", "-v", "vol:/x", "-v", "/y", "IMAGE", "sh", "-c", "head -c 3000 /dev/zero >/x/z")
+    assert ufs.out("inspect", "vol", "--format", "{{.Name}} {{.Driver}}") == "vol local"
+    assert ufs.out("inspect", "--type", "volume", "vol", "--format", "{{.Mountpoint}}") == str(data(ufs, "vol"))
+    assert "no volume 'one'" in ufs.run("inspect", "--type", "volume", "one").stderr
+    ufs.out("volume", "create", "other")
+    row = "{{.Type}} {{.TotalCount}} {{.Active}} {{.Size}} {{.Reclaimable}}"
+    assert ufs.out("df", "--format", row).splitlines()[-1] == "Local volumes 3 2 3kB 0B (0%)"
+    ufs.out("rm", "-v", "one")
+    assert ufs.out("df", "--format", row).splitlines()[-1] == "Local volumes 2 0 3kB 3kB (100%)"
+
+
+def test_what_is_copied_before_the_first_start_comes_on_top_of_the_images(ufs: Containers) -> None:
+    ufs.out("create", "--name", "one", "-v", "vol:/data", "IMAGE", "ls", "/data")
+    (ufs.user.home / "mine").write_text("")
+    assert ufs.run("cp", "mine", "one:/data/").returncode == 0
+    assert ufs.run("start", "-a", "one").stdout == "deep\nfile\nmine\nother\n"
+
+
 def test_a_volume_whose_files_are_gone_or_damaged(ufs: Containers) -> None:
     ufs.out("create", "--name", "one", "-v", "vol:/x", "IMAGE", "true")
     shutil.rmtree(data(ufs, "vol"))
