@@ -48,10 +48,12 @@ class Reference(NamedTuple):
 
     @property
     def familiar_name(self) -> str:
-        """The name as people write it, without what normalising added."""
+        """The name as people write it, without what normalising added: the shortest that means the same."""
+        whole = (self.registry, self.repository)
         if self.registry != DEFAULT_REGISTRY:
             return self.name
-        return self.repository.removeprefix("library/")
+        short = (self.repository.removeprefix("library/"), self.repository)
+        return next((name for name in short if _split(name) == whole), self.name)
 
     @property
     def familiar(self) -> str:

@@ -67,3 +67,10 @@ def test_platforms() -> None:
     assert platforms.matches(Platform("linux", "arm64"), Platform("linux", "arm64", "v8"))
     assert not platforms.matches(Platform("linux", "arm", "v6"), Platform("linux", "arm", "v7"))
     assert not platforms.matches(Platform("linux", "amd64"), Platform("linux", "amd64", "v3"))
+
+
+@pytest.mark.parametrize(
+    "name", ["docker.io/library/a/b:1", "docker.io/me.x/y:1", "docker.io/localhost/y:1", "docker.io/library/library:1"]
+)
+def test_the_familiar_form_means_the_same(name: str) -> None:
+    assert str(reference.parse(reference.parse(name).familiar)) == name
