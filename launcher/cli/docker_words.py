@@ -22,7 +22,6 @@ _TRUE, _FALSE = ("true",), ("false",)
 
 _SCOPE = "containers get no control group of their own; start ufs-run in one: systemd-run --user --scope -p"
 _HOST_NETWORK = "the network is the host's, with its addresses and interfaces; leave this out"
-_HEALTH = "nothing checks a container's health, the image's HEALTHCHECK neither; leave this out"
 _IDS = "the ids come from /etc/subuid and /etc/subgid, else the caller's is the only one; leave this out"
 _NO_DEVICE_LIMITS = "rates of devices are not limited; leave this out"
 _NO_REGISTRY = "ufs-run fetches nothing; get the image by ufs pull, which has this option, and leave it out here"
@@ -33,7 +32,6 @@ _FLAGS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("--disable-content-trust", "nothing but digests is verified; leave this out", _TRUE),
     ("--env-host", "give each variable with -e NAME", _FALSE),
     ("--http-proxy", "no variable is taken from this environment by itself; give -e http_proxy and its like", _FALSE),
-    ("--no-healthcheck", _HEALTH, _TRUE),
     ("--no-hosts", "/etc/hosts is written by ufs-run; to have another, -v ./hosts:/etc/hosts", _FALSE),
     ("--oom-kill-disable", "there are no memory limits, so nothing is killed for them; leave this out", _FALSE),
     ("--passwd", "the image's /etc/passwd stays as it is; leave this out", _FALSE),
@@ -91,12 +89,7 @@ _VALUES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("--gidmap --uidmap --subgidname --subuidname", _IDS, ()),
     ("--gpus", "show the devices one by one: -v /dev/nvidia0:/dev/nvidia0 and so on, with the driver's libraries", ()),
     ("--group-add", "a user's groups are those of the image's /etc/group: add the user there, or -u USER:GROUP", ()),
-    (
-        "--health-cmd --health-interval --health-on-failure --health-retries --health-start-interval "
-        "--health-start-period --health-timeout",
-        _HEALTH,
-        (),
-    ),
+    ("--health-on-failure", "a check that fails is only shown, by ufs ps and ufs inspect; leave this out", ("none",)),
     ("--hostuser", "no user of the host is added to the image's; -u takes numbers: -u 1000", ()),
     (
         "--image-volume",
@@ -171,7 +164,7 @@ COMMANDS = {
     "events": _NO_DAEMON + "; ufs ps --all lists containers",
     "farm": _BUILD,
     "generate": "write the unit or file by hand, with the ufs-run command line in it",
-    "healthcheck": _HEALTH.partition(";")[0],
+    "healthcheck": "the supervisor runs the checks; ufs inspect -f '{{json .State.Health}}' shows what came of them",
     "help": "ufs --help, and ufs COMMAND --help",
     "image": "write ufs images, ufs rmi, ufs load",
     "info": _NO_DAEMON + "; ufs --version, ufs images and ufs ps --all",

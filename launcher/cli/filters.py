@@ -12,6 +12,7 @@ from launcher.errors import UfsError
 
 Chosen = dict[str, list[str]]
 
+HEALTHS = ("starting", "healthy", "unhealthy", "none")
 STATES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
 
 
@@ -26,6 +27,8 @@ def parse(texts: tuple[str, ...], keys: tuple[str, ...] | None = None) -> Chosen
             raise UfsError(f"--filter {text!r}: there is no filter {key!r}; there are {', '.join(keys or KEYS)}")
         if key == "status" and value not in STATES:
             raise UfsError(f"--filter {text!r}: a status is one of {', '.join(STATES)}")
+        if key == "health" and value not in HEALTHS:
+            raise UfsError(f"--filter {text!r}: a health is one of {', '.join(HEALTHS)}")
         if key == "exited" and not value.removeprefix("-").isdecimal():
             raise UfsError(f"--filter {text!r}: give an exit status")
         if key == "name":
@@ -105,6 +108,16 @@ def _volume(container: Container, seen: state.Seen, value: str, root: str) -> bo
     return any(value in (volume.name, volume.source, volume.target) for volume in container.config.volumes)
 
 
+def health_of(container: Container, seen: state.Seen, unchecked: str) -> str:
+    """How its checks find a container; `unchecked` where it has none."""
+    if container.trouble or container.config.health is None:
+        return unchecked
+    from launcher.container import health
+
+    known = health.shown(container.directory, container.config.health, seen)
+    return str(known["Status"]) if known else unchecked
+
+
 def _network(container: Container, seen: state.Seen, value: str, root: str) -> bool:
     return value == "host"
 
@@ -120,5 +133,6 @@ KEYS: dict[str, Callable[[Container, state.Seen, str, str], bool]] = {
     "since": _made_after,
     "volume": _volume,
     "network": _network,
+    "health": lambda container, seen, value, root: health_of(container, seen, "none") == value,
     "until": lambda container, seen, value, root: container.created < moment(value, value),
 }

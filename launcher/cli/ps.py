@@ -100,7 +100,7 @@ def _row(container: Container, now: state.Seen, whole: bool, wants_size: bool) -
         "CreatedAt": time.strftime("%Y-%m-%d %H:%M:%S %z %Z", time.localtime(moment)),
         "RunningFor": f"{words.duration(time.time() - moment)} ago",
         "State": state.name(now) if not isinstance(now, state.Starting) else "created",
-        "Status": words.status(now, whole=whole),
+        "Status": words.status(now, whole=whole, health=filters.health_of(container, now, "")),
         "Size": output.size(_written(container.directory)) if wants_size else "",
         "Names": container.name,
         "Labels": ",".join(f"{key}={value}" for key, value in sorted(labels.items())),

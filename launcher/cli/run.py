@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from launcher.container.catalogue import Container
-    from launcher.container.config import Config, Restart
+    from launcher.container.config import Config, Health, Restart
     from launcher.container.state import State
+    from launcher.image.oci import ImageConfig
     from launcher.image.resolve import Image
     from launcher.image.store import Store
     from launcher.sandbox.idmap import IdMap
@@ -175,6 +176,7 @@ def _config(parsed: options.Parsed, image: Image, ids: IdMap, root: str) -> Conf
         stop_timeout=settings.seconds("--stop-timeout", values["stop_timeout"], config.STOP_SECONDS),
         log=settings.log(values["log_driver"], values["log_opt"]),
         restart=_restart(values),
+        health=_health(values, defaults),
         labels=settings.labels(defaults.labels, values["label"]),
         entrypoint=settings.entrypoint(defaults, values["entrypoint"]),
         directories=places,
@@ -190,6 +192,17 @@ def _restart(values: dict[str, Any]) -> Restart:
     from launcher.container import restart
 
     return restart.check(restart.parse(values["restart"]), remove=values["remove"])
+
+
+def _health(values: dict[str, Any], image: ImageConfig) -> Health | None:
+    given = any(
+        values[key] not in (None, False) for key in values if key.startswith("health_") or key == "no_healthcheck"
+    )
+    if not given and not image.healthcheck:
+        return None
+    from launcher.container import health
+
+    return health.wanted(image.healthcheck, image.shell, values)
 
 
 def _explain() -> int:

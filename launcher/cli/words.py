@@ -27,12 +27,13 @@ def duration(seconds: float) -> str:
     return f"{hours // 24 // 365} years"
 
 
-def status(seen: state.Seen, *, whole: bool = False) -> str:
-    """The STATUS column. What nobody could write down is said with its reason."""
+def status(seen: state.Seen, *, whole: bool = False, health: str = "") -> str:
+    """The STATUS column. What nobody could write down is said with its reason. `health`: "" if nothing is checked."""
     now = time.time()
     match seen:
         case state.Running():
-            return f"Up {duration(now - seen.at)}"
+            well = f" ({'health: ' if health == 'starting' else ''}{health})" if health else ""
+            return f"Up {duration(now - seen.at)}{well}"
         case state.Paused():
             return f"Up {duration(now - seen.at)} (Paused)"
         case state.Restarting():

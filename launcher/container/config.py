@@ -32,6 +32,21 @@ class Restart(NamedTuple):
     maximum: int = 0
 
 
+class Health(NamedTuple):
+    """A check of it (`launcher.container.health`): `argv` runs in the container. Times in seconds. In the first
+    `start_period` it runs each `start_interval`, and failing does not count.
+    """
+
+    argv: list[str]
+    test: list[str]
+    """As the image or the user has it: CMD or CMD-SHELL, and what follows."""
+    interval: float = 30.0
+    timeout: float = 30.0
+    start_period: float = 0.0
+    start_interval: float = 5.0
+    retries: int = 3
+
+
 class Config(NamedTuple):
     """`image` is what the user named, `image_id` its config digest (None: `host`). `created`: seconds since 1970."""
 
@@ -64,6 +79,7 @@ class Config(NamedTuple):
     """Seconds between the stop signal and SIGKILL."""
     log: Log = Log()
     restart: Restart = Restart()
+    health: Health | None = None
     labels: dict[str, str] = {}
     entrypoint: list[str] = []
     """The first words of `argv`, as many as are of the Entrypoint."""
@@ -90,7 +106,11 @@ def read(directory: str) -> Config:
         ranges = [tuple(Range(*numbers) for numbers in side) for side in (uids, gids)]
         volumes = [_volume(directory, *volume) for volume in fields.pop("volumes")]
         log, restart = Log(*fields.pop("log")), Restart(*fields.pop("restart", ()))
-        made = Config(**fields, volumes=volumes, log=log, restart=restart, ids=IdMap(way, ranges[0], ranges[1]))
+        health = Health(*fields.pop("health")) if fields.get("health") else None
+        fields.pop("health", None)
+        made = Config(
+            **fields, volumes=volumes, log=log, restart=restart, health=health, ids=IdMap(way, ranges[0], ranges[1])
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise Corrupt(f"config.json is damaged or of another version: {error}") from error
     for key, kind in _KINDS:

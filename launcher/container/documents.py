@@ -6,9 +6,9 @@ import os
 from datetime import UTC, datetime
 from typing import Any
 
-from launcher.container import logs, state
+from launcher.container import health, logs, state
 from launcher.container.catalogue import Container
-from launcher.container.config import Config
+from launcher.container.config import Config, Health
 from launcher.container.volumes import Known
 from launcher.errors import UfsError
 from launcher.image import reference
@@ -27,6 +27,9 @@ def of_container(container: Container, seen: state.Seen, *, sizes: bool) -> dict
     if container.trouble:
         return found
     made = container.config
+    known = health.shown(directory, made.health, seen)
+    if known is not None:
+        found["State"]["Health"] = known
     words = made.argv
     found |= {
         "Created": moment(made.created),
@@ -200,9 +203,21 @@ def _config(made: Config) -> dict[str, Any]:
         "Entrypoint": made.entrypoint or None,
         "OnBuild": None,
         "Labels": made.labels,
+        **({"Healthcheck": _healthcheck(made.health)} if made.health else {}),
         "StopSignal": made.stop_signal or "SIGTERM",
         "StopTimeout": made.stop_timeout,
     }
+
+
+def _healthcheck(check: Health) -> dict[str, Any]:
+    """Times in nanoseconds."""
+    times = {
+        "Interval": check.interval,
+        "Timeout": check.timeout,
+        "StartPeriod": check.start_period,
+        "StartInterval": check.start_interval,
+    }
+    return {"Test": check.test, **{key: round(time * 10**9) for key, time in times.items()}, "Retries": check.retries}
 
 
 def moment(seconds: float) -> str:

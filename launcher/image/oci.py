@@ -107,7 +107,8 @@ class Manifest(NamedTuple):
 class ImageConfig(NamedTuple):
     """What an image says of running it. Absent fields are empty, an absent `cmd` too.
 
-    `diff_ids` are hexadecimal, the lowest layer first; `env` has ``NAME=VALUE`` strings; `created` is RFC 3339.
+    `diff_ids` are hexadecimal, the lowest layer first; `env` has ``NAME=VALUE`` strings; `created` is RFC 3339;
+    `healthcheck` is Docker's, as it is there: `launcher.container.health` reads it.
     """
 
     platform: Platform
@@ -122,6 +123,8 @@ class ImageConfig(NamedTuple):
     volumes: list[str] = []
     labels: Mapping[str, str] = {}
     created: str = ""
+    healthcheck: Mapping[str, Any] = {}
+    shell: list[str] = []
 
     @property
     def architecture(self) -> str:
@@ -373,6 +376,8 @@ def config(value: Any, what: str) -> ImageConfig:
         inner.keys("Volumes"),
         inner.strings("Labels"),
         fields.text("created", ""),
+        inner.mapping("Healthcheck"),
+        inner.texts("Shell"),
     )
     said = [*found.entrypoint, *found.cmd, *found.env, *found.volumes, found.user, found.working_dir]
     if any("\0" in text for text in said):  # no system call could take it

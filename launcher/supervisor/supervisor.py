@@ -27,6 +27,7 @@ from launcher.supervisor.service import Service
 from launcher.supervisor.sinks import Sink
 
 if TYPE_CHECKING:
+    from launcher.supervisor.checking import Checks
     from launcher.supervisor.entering import Commands
 
 
@@ -35,6 +36,8 @@ class Supervisor:
 
     `local`: its own standard streams are the caller's, and the container's.
     """
+
+    last_status: int | None = None  # it runs
 
     def __init__(self, directory: str, made: Config, before: state.Begun, *, local: bool) -> None:
         self.loop = Loop()
@@ -55,7 +58,8 @@ class Supervisor:
         self._service: Service | None = None
         self.adopted = False
         self._begun = False
-        self._stopped = False
+        self._checks: Checks | None = None
+        self.stopped = False  # whether somebody has asked for its end
         self._leaving = False
         self._grace: Timer | None = None
         self._cleanup = ExitStack()
@@ -119,14 +123,9 @@ class Supervisor:
         return self._delay
 
     @property
-    def stopped(self) -> bool:
-        """Whether somebody has asked for its end."""
-        return self._stopped
-
-    @property
     def may_run_again(self) -> bool:
         """Whether its policy is to be asked: it is in the background, has run, and nobody has asked for its end."""
-        return self._begun and not (self._local or self._stopped or self._leaving)
+        return self._begun and not (self._local or self.stopped or self._leaving)
 
     def exited(self, status: int, why: str | None) -> state.Exited:
         """Its end, as of now."""
@@ -134,7 +133,7 @@ class Supervisor:
 
         started = self._running.at if self._running else 0.0
         return state.Exited(
-            time.time(), status, why, self._created, started, self._restarts, self._stopped
+            time.time(), status, why, self._created, started, self._restarts, self.stopped
         )  # fmt: skip
 
     # What the monitor tells
@@ -159,10 +158,13 @@ class Supervisor:
             time.time(), init, server, self._created, state.ticks(init), state.boot_id(),
             self._restarts, self._delay,
         )  # fmt: skip
+        checks = self._checked()
         try:
             state.move(self.directory, self._running)
         except OSError as error:
             self.monitor.fail(UfsError(f"cannot record that it runs: {describe(error)}", 125))
+        if checks is not None:
+            checks.begin()
 
     def executed(self) -> None:
         """Its command has begun."""
@@ -175,6 +177,8 @@ class Supervisor:
         for output in self._outputs.values():
             output.drain()
         self._input.stop()
+        if self._checks is not None:
+            self._checks.stop()
         if self._log is not None:
             self._log.close()
         if self._grace is not None:
@@ -190,6 +194,7 @@ class Supervisor:
             or (self._commands is not None and self._commands.starting)
             or self._service.busy
             or self._grace is not None
+            or (self._checks is not None and self._checks.busy)
             or self._inbox.waiting()
         )
         return self._running is not None and self.monitor.settled and not (waiting or asked)
@@ -210,7 +215,7 @@ class Supervisor:
             "directory": self.directory,
             "descriptors": descriptors,
             "commands": self._commands.pids if self._commands is not None else [],
-            "stopped": self._stopped,
+            "stopped": self.stopped,
             "leaving": self._leaving,
         }
 
@@ -225,17 +230,20 @@ class Supervisor:
             assert self._commands is not None
             self._commands.watch(pid, lambda status: None)
         self._begun = True
-        self._stopped, self._leaving = handed["stopped"], handed["leaving"]
+        self.stopped, self._leaving = handed["stopped"], handed["leaving"]
         self._running = state.Running(*known[:8])
         self._how_paused = known.how if isinstance(known, state.Paused) else ""
         if master >= 0:
             self.terminal(master)
+        checks = self._checked()
+        if checks is not None:
+            checks.resume()
 
     # What can be asked of it
 
     def signal(self, number: int) -> None:
         """Send it to the command."""
-        self._stopped = self._stopped or config.ends(self._made, number)
+        self.stopped = self.stopped or config.ends(self._made, number)
         self._send(number)
 
     def _send(self, number: int) -> None:
@@ -247,7 +255,7 @@ class Supervisor:
     def stop(self, number: int, grace: float | None, *, for_now: bool) -> None:
         """Send it, and SIGKILL after so many seconds; a paused container goes on first, or it could do neither."""
         self._leaving = self._leaving or for_now
-        self._stopped = self._stopped or not for_now
+        self.stopped = self.stopped or not for_now
         if grace is not None and not self.monitor.ended:
             self._grace = self.loop.after(grace, self.monitor.kill)
         self._send(number)
@@ -322,11 +330,15 @@ class Supervisor:
         """Whether it has one."""
         return self._made.terminal
 
-    @property
-    def last_status(self) -> None:
-        """It runs."""
-
     # The rest
+
+    def _checked(self) -> Checks | None:
+        """What looks after its health, if anything does."""
+        if self._made.health is not None and self._running is not None:
+            from launcher.supervisor.checking import Checks
+
+            self._checks = Checks(self.loop, self.directory, self._made.health, self.execute, self._running.at)
+        return self._checks
 
     def _connect(self, streams: tuple[int, int, int]) -> None:
         for name, source in (("stdout", streams[1]), ("stderr", streams[2])):
