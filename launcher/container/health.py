@@ -60,15 +60,14 @@ def duration(option: str, text: str) -> float:
     return seconds
 
 
-def begin(directory: str) -> dict[str, Any]:
-    """What is known at the start of a container, which is published."""
-    return publish(directory, {"Status": STARTING, "FailingStreak": 0, "Log": []})
+def fresh() -> dict[str, Any]:
+    """What is known at the start of a container."""
+    return {"Status": STARTING, "FailingStreak": 0, "Log": []}
 
 
-def publish(directory: str, known: dict[str, Any]) -> dict[str, Any]:
+def publish(directory: str, known: dict[str, Any]) -> None:
     """Replace health.json."""
     state.publish(f"{directory}/{NAME}", known)
-    return known
 
 
 def read(directory: str) -> dict[str, Any] | None:
@@ -96,7 +95,7 @@ def shown(directory: str, check: Health | None, seen: state.Seen) -> dict[str, A
     """Docker's State.Health: None where nothing is checked. Of one that does not run it says unhealthy."""
     if check is None or isinstance(seen, state.Created | state.Starting | state.Dead):
         return None
-    known = read(directory) or {"Status": STARTING, "FailingStreak": 0, "Log": []}
+    known = read(directory) or fresh()
     return known if isinstance(seen, state.Running | state.Paused) else {**known, "Status": UNHEALTHY}
 
 

@@ -52,14 +52,17 @@ class Checks:
 
     def begin(self) -> None:
         """From its beginning."""
-        self._known = health.begin(self._directory)
+        self._known = health.fresh()
+        health.publish(self._directory, self._known)
         self._plan(time.time())
 
     def resume(self) -> None:
         """From where its file says that they are."""
-        self._known = health.read(self._directory) or health.begin(self._directory)
-        path = f"{self._directory}/{health.NAME}"
-        self._plan(os.stat(path).st_mtime)
+        self._known = health.read(self._directory) or health.fresh()
+        last = time.time()
+        with suppress(FileNotFoundError):
+            last = os.stat(f"{self._directory}/{health.NAME}").st_mtime
+        self._plan(last)
 
     def stop(self) -> None:
         """The container has ended."""
@@ -82,7 +85,7 @@ class Checks:
             self._probe = None
             result = {"Start": _moment(began), "End": _moment(time.time()), "ExitCode": status, "Output": output}
             self._known = health.after(self._check, self._known, result, began - self._started)
-            with suppress(OSError):  # a full disk: the next one will say it
+            with suppress(OSError):  # a full disk: a later one will say it
                 health.publish(self._directory, self._known)
             self._plan(time.time())
 

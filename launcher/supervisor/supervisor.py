@@ -160,11 +160,11 @@ class Supervisor:
         )  # fmt: skip
         checks = self._checked()
         try:
+            if checks is not None:
+                checks.begin()
             state.move(self.directory, self._running)
         except OSError as error:
             self.monitor.fail(UfsError(f"cannot record that it runs: {describe(error)}", 125))
-        if checks is not None:
-            checks.begin()
 
     def executed(self) -> None:
         """Its command has begun."""
