@@ -22,21 +22,14 @@ _ALL = ("label", "label!")
 
 def parse(texts: Sequence[str], keys: Sequence[str] | None = None) -> Chosen:
     """The values by key. UfsError for what is no filter."""
-    from launcher.cli.filters import moment
+    if not texts:
+        return {}
+    from launcher.cli import filters
 
-    found: Chosen = {}
-    known = keys or tuple(KEYS)
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not value:
-            raise UfsError(f"--filter {text!r}: write KEY=VALUE")
-        if key not in known:
-            raise UfsError(f"--filter {text!r}: there is no filter {key!r}; there are {', '.join(known)}")
-        if key == "dangling" and value.lower() not in _BOOLEANS:
-            raise UfsError(f"--filter {text!r}: write true or false")
-        if key == "until":
-            moment(text, value)
-        found.setdefault(key, []).append(value)
+    found = filters.parse(tuple(texts), tuple(keys or KEYS))
+    for value in found.get("dangling", []):
+        if value.lower() not in _BOOLEANS:
+            raise UfsError(f"--filter 'dangling={value}': write true or false")
     return found
 
 

@@ -108,19 +108,17 @@ def images(
             output.warn(f"{other.reason} (ufs fsck --repair removes what leads to nothing)")
     if as_json:
         print(json.dumps([_document(row) for row in found], indent=1))
-    elif quiet:
+        return
+    if quiet:
         for image in dict.fromkeys(row.record.image for row in found):
             print("sha256:" + image if no_trunc else image[:12])
-    elif format_ is not None:
-        users = _containers(store) if "Containers" in format_ or format_ == "json" else {}
-        fields = [_fields(row, no_trunc, users) for row in found]
-        template = "\t".join(f"{{{{.{key}}}}}" for key in _columns(digests, False))
-        listing.show(format_, template, _HEADERS, fields)
-    else:
-        columns = _columns(digests, bool(store.additional))
-        lines = [_fields(row, no_trunc, {}) for row in found]
-        lines += [_fields_of_other(other) for other in others if everything and name is None and not wanted]
-        output.table([_HEADERS[key] for key in columns], [[line.get(key, _NONE) for key in columns] for line in lines])
+        return
+    users = _containers(store) if format_ and ("Containers" in format_ or format_ == "json") else {}
+    lines = [_fields(row, no_trunc, users) for row in found]
+    if format_ is None and everything and name is None and not wanted:
+        lines += map(_fields_of_other, others)
+    columns = _columns(digests, marked=format_ is None and bool(store.additional))
+    listing.show_or_table(format_, columns, _HEADERS, lines)
 
 
 def rows(store: Store, records: Iterable[Record]) -> list[Row]:
@@ -153,11 +151,12 @@ def _columns(digests: bool, marked: bool) -> list[str]:
     return ["Repository", "Tag", *(["Digest"] if digests else []), *ends]
 
 
-def _fields_of_other(other: Other) -> dict[str, str]:
+def _fields_of_other(other: Other) -> dict[str, Any]:
     """In the columns of an image, for what is none."""
     digest = other.document.get("digest") if isinstance(other.document, dict) else None
     shown = "(damaged)" if other.damaged else "(no image)"
-    return {"Repository": other.name or _NONE, "Digest": str(digest or _NONE), "ID": shown, "ReadOnly": "false"}
+    told = {"Repository": other.name or _NONE, "Digest": str(digest or _NONE), "ID": shown, "ReadOnly": "false"}
+    return dict.fromkeys(_HEADERS, _NONE) | told
 
 
 def _fields(row: Row, whole: bool, users: dict[str, int]) -> dict[str, Any]:

@@ -42,6 +42,16 @@ def show(format_: str | None, default: str, headers: Mapping[str, str], rows: Se
     columns([first, *lines])
 
 
+def show_or_table(
+    format_: str | None, fields: Sequence[str], headers: Mapping[str, str], rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """As `show` where there is a format; without one these `fields` as `output.table`: in a pipe without a header."""
+    if format_ is not None:
+        show(format_, "\t".join(f"{{{{.{key}}}}}" for key in fields), headers, rows)
+    else:
+        output.table([headers[key] for key in fields], [[row[key] for key in fields] for row in rows])
+
+
 def unescaped(text: str) -> str:
     """A template in which a shell left \\t and \\n as they were typed."""
     for sign, meant in _ESCAPES:

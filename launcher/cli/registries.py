@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from launcher.cli import listing, output
+from launcher.cli import listing
 from launcher.cli.images import ImageName
 from launcher.cli.transfers import Transfers
 from launcher.errors import UfsError
@@ -139,10 +139,7 @@ def search(
         return
     rows = [_fields(hit, no_trunc) for hit in hits]
     columns = ("Name", "Description", "StarCount", "IsOfficial")
-    if format_ is not None:
-        listing.show(format_, "\t".join(f"{{{{.{key}}}}}" for key in columns), _HIT, rows)
-    else:
-        output.table([_HIT[key] for key in columns], [[row[key] for key in columns] for row in rows])
+    listing.show_or_table(format_, columns, _HIT, rows)
 
 
 _HIT = {

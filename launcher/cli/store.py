@@ -76,10 +76,8 @@ def history(image: str, no_trunc: bool, quiet: bool, as_json: bool, format_: str
     if quiet:
         for line in fields:
             click.echo(line["ID"])
-    elif format_ is not None:
-        listing.show(format_, "\t".join(f"{{{{.{key}}}}}" for key in _STEPS), _STEP_HEADERS, fields)
-    else:
-        output.table([_STEP_HEADERS[key] for key in _STEPS], [[line[key] for key in _STEPS] for line in fields])
+        return
+    listing.show_or_table(format_, _STEPS, _STEP_HEADERS, fields)
 
 
 _STEP_HEADERS = {
@@ -178,11 +176,7 @@ def df(as_json: bool, format_: str | None) -> None:
         share = f" ({100 * row.reclaimable // row.size}%)" if row.size else ""
         counts = str(row.total), str(row.active)
         rows.append((row.kind, *counts, output.size(row.size), output.size(row.reclaimable) + share))
-    if format_ is not None:
-        fields = [dict(zip(_USAGE, row, strict=True)) for row in rows]
-        listing.show(format_, "\t".join(f"{{{{.{key}}}}}" for key in _USAGE), _USAGE, fields)
-        return
-    output.table(list(_USAGE.values()), rows)
+    listing.show_or_table(format_, list(_USAGE), _USAGE, [dict(zip(_USAGE, row, strict=True)) for row in rows])
 
 
 _USAGE = {

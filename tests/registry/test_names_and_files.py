@@ -165,6 +165,11 @@ def test_search_by_the_registrys_own_and_by_its_catalogue(root_user: User, proxy
     limited = [*search, "--limit", "5"]
     rows = root_user.run([*limited, f"{proxy.host}/box"], check=True).stdout.splitlines()
     assert rows == ["box\ta \\x1b[31mbox of things\t7\t[OK]", "me/box\t\t1\t"]
+    form = ["--format", "{{.Name}}={{.StarCount}}"]
+    assert root_user.run([*limited, *form, f"{proxy.host}/box"], check=True).stdout.splitlines() == [
+        "box=7",
+        "me/box=1",
+    ]
     rows = root_user.run([*limited, "--filter", "stars=2", f"{proxy.host}/box"], check=True).stdout.splitlines()
     assert len(rows) == 1
     only = root_user.run([*limited, "--filter", "is-official=false", f"{proxy.host}/box"], check=True).stdout
