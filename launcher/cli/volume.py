@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from launcher.cli import listing, output
+from launcher.cli import filters, listing, output
 from launcher.cli.main import LazyGroup
 from launcher.cli.template import Map, Template
 from launcher.container import catalogue, documents, settings, volumes
@@ -154,26 +154,16 @@ def prune(everything: bool, force: bool, wanted: tuple[str, ...]) -> None:
     click.echo(f"Total reclaimed space: {output.size(sum(size for _, size in removed))}")
 
 
-def _filters(texts: tuple[str, ...], keys: tuple[str, ...]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not value:
-            raise UfsError(f"--filter {text!r}: write KEY=VALUE")
-        if key not in keys:
-            raise UfsError(f"--filter {text!r}: there is no filter {key!r}; there are {', '.join(keys)}")
-        if key in ("dangling", "all") and value not in _WORDS:
-            raise UfsError(f"--filter {text!r}: this has to be true or false")
-        if key == "name":
-            try:
-                re.compile(value)
-            except re.error as error:
-                raise UfsError(f"--filter {text!r}: not a regular expression: {error}") from error
-        found.setdefault(key, []).append(value)
+def _filters(texts: tuple[str, ...], keys: tuple[str, ...]) -> filters.Chosen:
+    found = filters.parse(texts, keys)
+    for key in ("dangling", "all"):
+        for value in found.get(key, []):
+            if value not in _WORDS:
+                raise UfsError(f"--filter {key}={value}: this has to be true or false")
     return found
 
 
-def _fits(chosen: dict[str, list[str]], known: Known, used: dict[str, list[str]]) -> bool:
+def _fits(chosen: filters.Chosen, known: Known, used: dict[str, list[str]]) -> bool:
     """Whether a volume has what every key asks for; of labels each one, of other keys one of the values."""
 
     def one(key: str, value: str) -> bool:

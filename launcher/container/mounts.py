@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -84,6 +83,8 @@ def volume(text: str) -> Volume:
 
 def mount(text: str) -> Volume:
     """--mount type=bind|volume|tmpfs,src=,dst=,...: comma-separated values, as Docker reads them."""
+    import csv
+
     where, found = f"--mount {text}", dict[str, str]()
     for field in next(csv.reader([text]), []):
         key, equals, value = field.partition("=")

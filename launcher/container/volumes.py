@@ -16,11 +16,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from launcher.container import catalogue, state
 from launcher.container.catalogue import Container
@@ -28,9 +27,11 @@ from launcher.container.config import Config
 from launcher.container.removal import remove_tree
 from launcher.container.usage import written
 from launcher.errors import UfsError
-from launcher.image.usage import Usage
 from launcher.sandbox.idmap import IdMap, Range
 from launcher.sandbox.spec import Volume
+
+if TYPE_CHECKING:
+    from launcher.image.usage import Usage
 
 _FAILED = 125
 _ALLOWED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
@@ -86,7 +87,7 @@ def checked(name: str, status: int = _FAILED) -> str:
 
 def new_name() -> str:
     """For one without a name: 64 hexadecimal digits."""
-    return secrets.token_hex(32)
+    return os.urandom(32).hex()
 
 
 def place(root: str, name: str) -> str:
@@ -138,6 +139,8 @@ def anonymous(made: Config) -> list[str]:
 
 def usage(root: str) -> Usage:
     """What they take; of it those that no container has."""
+    from launcher.image.usage import Usage
+
     known, used = every(root), users(catalogue.every(root))
     sizes = {one.name: written(one.data) for one in known}
     active = [name for name in sizes if name in used]
@@ -252,7 +255,7 @@ def _make(root: str, made: Made) -> bool:
     directory = place(root, made.name)
     if os.path.lexists(directory):
         return False
-    temporary = f"{root}/volumes/.new-{secrets.token_hex(8)}"
+    temporary = f"{root}/volumes/.new-{os.urandom(8).hex()}"
     os.mkdir(temporary, 0o700)
     try:
         os.mkdir(f"{temporary}/_data", 0o755)
@@ -288,7 +291,7 @@ class _Hidden(NamedTuple):
 
 
 def _hide(known: Known) -> _Hidden:
-    hidden = f"{os.path.dirname(known.directory)}/.removed-{secrets.token_hex(8)}"
+    hidden = f"{os.path.dirname(known.directory)}/.removed-{os.urandom(8).hex()}"
     os.rename(known.directory, hidden)
     return _Hidden.claim(known._replace(directory=hidden))
 

@@ -12,6 +12,7 @@ import stat
 from typing import NamedTuple
 
 from launcher.errors import complain
+from unionfs.copying import copy_file
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -132,29 +133,9 @@ def _copy_file(name: str, level: _Level) -> None:
     try:
         target = os.open(name, _NEW, 0o600, dir_fd=level.target)
         try:
-            _copy_data(source, target, os.fstat(source).st_size)
+            copy_file(source, target, os.fstat(source).st_size)
             dress(source, target)
         finally:
             os.close(target)
     finally:
         os.close(source)
-
-
-def _copy_data(source: int, target: int, size: int) -> None:
-    """The bytes; holes stay holes."""
-    end = 0
-    while end < size:
-        try:
-            begin = os.lseek(source, end, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno != errno.ENXIO:  # nothing but a hole from here on
-                raise
-            break
-        end = os.lseek(source, begin, os.SEEK_HOLE)
-        os.lseek(target, begin, os.SEEK_SET)
-        while begin < end:
-            sent = os.sendfile(target, source, begin, end - begin)
-            if sent == 0:
-                raise OSError(errno.EIO, "a file ends early")
-            begin += sent
-    os.ftruncate(target, size)
