@@ -197,6 +197,7 @@ def _pack(store: Store, container: Container, image: StoredImage, fd: int) -> No
 
 def _listed(container: Container, image: StoredImage) -> Iterator[bytes]:
     """The records of what changed, found by a process that may read the container's layer."""
+    from launcher.cli.containers import preload
     from launcher.sandbox import namespaces
 
     made = container.config
@@ -216,7 +217,7 @@ def _listed(container: Container, image: StoredImage) -> Iterator[bytes]:
 
         return _answer(channel, write)
 
-    pid, channel = namespaces.fork_mapped(made.ids, "reader", body)
+    pid, channel = namespaces.fork_mapped(made.ids, "reader", body, meanwhile=preload)
     os.close(writing)
     try:
         with os.fdopen(reading, "rb") as stream:

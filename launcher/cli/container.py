@@ -11,7 +11,23 @@ from launcher.errors import UfsError
 from launcher.image.store import Store
 
 _SAME = (
-    *("attach", "create", "diff", "exec", "inspect", "kill", "logs", "pause", "port", "ps", "rename", "restart"),
+    *(
+        "attach",
+        "commit",
+        "cp",
+        "create",
+        "diff",
+        "exec",
+        "export",
+        "inspect",
+        "kill",
+        "logs",
+        "pause",
+        "port",
+        "ps",
+        "rename",
+        "restart",
+    ),
     *("rm", "run", "start", "stop", "top", "unpause", "update", "wait"),
 )
 

@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     from launcher.sandbox.protocol import Channel
 
 
+def preload() -> None:
+    """Import what comparing needs, while the id map is written."""
+    from importlib import import_module
+
+    for name in ("launcher.container.changes", "unionfs.image.tree"):
+        import_module(name)
+
+
 @click.command("diff")
 @click.argument("container", metavar="CONTAINER")
 def diff(container: str) -> None:
@@ -47,7 +55,7 @@ def diff(container: str) -> None:
         return 0
 
     sys.stdout.flush()
-    pid, channel = namespaces.fork_mapped(found.config.ids, "reader", body)
+    pid, channel = namespaces.fork_mapped(found.config.ids, "reader", body, meanwhile=preload)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     channel.close()
     if status != 0:

@@ -128,10 +128,12 @@ class Unpacker:
         return here
 
     def _entered(self, here: int, part: bytes, parts: Parts) -> int:
-        with suppress(FileExistsError):
-            os.mkdir(part, 0o755, dir_fd=here)
         try:
-            return os.open(part, _DIRECTORY, dir_fd=here)
+            try:
+                return os.open(part, _DIRECTORY, dir_fd=here)
+            except FileNotFoundError:
+                os.mkdir(part, 0o755, dir_fd=here)
+                return os.open(part, _DIRECTORY, dir_fd=here)
         except NotADirectoryError:  # a symbolic link, too
             raise UfsError(f"cannot overwrite non-directory {self._shown(parts)} with a directory") from None
 
