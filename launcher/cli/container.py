@@ -11,24 +11,8 @@ from launcher.errors import UfsError
 from launcher.image.store import Store
 
 _SAME = (
-    *(
-        "attach",
-        "commit",
-        "cp",
-        "create",
-        "diff",
-        "exec",
-        "export",
-        "inspect",
-        "kill",
-        "logs",
-        "pause",
-        "port",
-        "ps",
-        "rename",
-        "restart",
-    ),
-    *("rm", "run", "start", "stop", "top", "unpause", "update", "wait"),
+    *("attach", "commit", "cp", "create", "diff", "exec", "export", "inspect", "kill", "logs", "pause", "port", "ps"),
+    *("rename", "restart", "rm", "run", "start", "stats", "stop", "top", "unpause", "update", "wait"),
 )
 
 

@@ -180,7 +180,6 @@ COMMANDS = {
     "secret": "show the file by ufs-run -v ./secret:/run/secrets/NAME:ro",
     "service": _ONE_MACHINE,
     "stack": _ONE_MACHINE,
-    "stats": "top and ps on the host show the processes",
     "swarm": _ONE_MACHINE,
     "system": _NO_DAEMON + "; ufs prune frees what no image needs",
     "trust": "digests are verified, signatures are not",

@@ -54,6 +54,7 @@ COMMANDS = {
     "save": "launcher.cli.store:save",
     "search": "launcher.cli.registries:search",
     "start": "launcher.cli.lifecycle:start",
+    "stats": "launcher.cli.stats:stats",
     "stop": "launcher.cli.lifecycle:stop",
     "tag": "launcher.cli.store:tag",
     "top": "launcher.cli.inspect:top",
