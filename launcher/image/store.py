@@ -198,15 +198,25 @@ class Store:
         return Record(manifest, reference.normalised(name), self.manifest(manifest.hex).config.hex, source, index)
 
     def _of_this_machine(self, entry: oci.Descriptor) -> oci.Descriptor:
-        """The manifest that an entry leads to through indexes, if it is one."""
+        """The manifest that an entry leads to through indexes, if it is one. NotAnImage where it has none for here.
+
+        An index need not have all that it names: then it may still be an image on another machine.
+        """
         one = entry
         for _ in range(oci.MAX_NESTING + 1):
+            if one is not entry and not os.path.exists(self.blob(one.hex)):
+                raise oci.NotAnImage(f"{entry.digest}: its manifest {one.digest} for this machine is not in the store")
             value, what = self._document(one.hex), f"manifest {one.hex[:12]}"
             if not oci.is_index(one.media_type, value, what):
                 return one
             from launcher.image import platforms
 
-            one = platforms.choose(oci.index(value, what), None, what)
+            try:
+                one = platforms.choose(oci.index(value, what), None, what)
+            except oci.BadDocument:
+                raise
+            except UfsError as error:
+                raise oci.NotAnImage(str(error)) from None
         raise oci.BadDocument(f"{one.digest}: indexes are nested more than {oci.MAX_NESTING} deep")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -172,6 +173,46 @@ def artifact(store: Path) -> dict[str, object]:
     return archives.named(top, "chart:1")
 
 
+def elsewhere(store: Path) -> dict[str, object]:
+    """An index for another machine alone."""
+    files: archives.Files = {}
+    there = archives.image(files, [archives.FIRST], "+gzip", architecture="s390x")
+    one = there | {"platform": {"os": "linux", "architecture": "s390x"}}
+    document = archives.dumps({"schemaVersion": 2, "mediaType": archives.INDEX_TYPE, "manifests": [one]})
+    top = archives.blob(files, document, archives.INDEX_TYPE)
+    archives.write(files, store)
+    return archives.named(top, "there:1")
+
+
+def sparse(store: Path) -> dict[str, object]:
+    """An index that names this machine's and has it not."""
+    files: archives.Files = {}
+    here = MISSING | {"platform": {"os": "linux", "architecture": "amd64"}}
+    document = archives.dumps({"schemaVersion": 2, "mediaType": archives.INDEX_TYPE, "manifests": [here]})
+    top = archives.blob(files, document, archives.INDEX_TYPE)
+    archives.write(files, store)
+    return archives.named(top, "sparse:1")
+
+
+def huge(store: Path) -> dict[str, object]:
+    """A manifest of 100 MB."""
+    path = store / "blobs/sha256" / ("c" * 64)
+    path.touch()
+    os.truncate(path, 100 << 20)
+    return {"mediaType": TYPE, "digest": "sha256:" + "c" * 64, "size": 100 << 20}
+
+
+def deep(store: Path) -> dict[str, object]:
+    """Indexes in indexes."""
+    files: archives.Files = {}
+    top = archives.image(files, [archives.FIRST])
+    for _ in range(20):
+        document = {"schemaVersion": 2, "mediaType": archives.INDEX_TYPE, "manifests": [top]}
+        top = archives.blob(files, archives.dumps(document), archives.INDEX_TYPE)
+    archives.write(files, store)
+    return top
+
+
 def garbage(store: Path) -> dict[str, object]:
     files: archives.Files = {}
     top = archives.blob(files, b"\x1b[2Jno document", TYPE)
@@ -183,13 +224,18 @@ MISSING = {"mediaType": TYPE, "digest": "sha256:" + "a" * 64, "size": 5}
 DAMAGED: list[Maker] = [
     lambda store: archives.named(MISSING, "gone:1"),
     garbage,
+    huge,
+    deep,
     lambda store: 5,
     lambda store: MISSING | {"digest": "sha256:../../../etc/passwd"},
     lambda store: archives.named(MISSING, "\x1b]0;x\x07"),
 ]
 
 
-@pytest.mark.parametrize("makers", [[artifact], DAMAGED], ids=["artifact", "damaged"])
+NO_IMAGES: list[Maker] = [artifact, elsewhere, sparse]
+
+
+@pytest.mark.parametrize("makers", [NO_IMAGES, DAMAGED], ids=["no images", "damaged"])
 def test_entries_that_are_no_image_leave_the_others_alone(several: User, makers: list[Maker]) -> None:
     entries = [make(several.store) for make in makers]
     for entry in entries:
@@ -199,7 +245,7 @@ def test_entries_that_are_no_image_leave_the_others_alone(several: User, makers:
         assert not any(sign in done.stdout + done.stderr for sign in "\x1b\x07"), command
     kept = json.loads((several.store / "index.json").read_text())["manifests"]
     assert all(entry in kept for entry in entries)
-    if makers == [artifact]:
+    if makers is NO_IMAGES:
         assert several.run(["ufs", "fsck", "-q"], check=True).stdout == ""
         assert (several.store / "blobs/sha256" / archives.digest(b"chart")).exists(), "what an artifact leads to"
         return
