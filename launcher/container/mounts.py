@@ -20,7 +20,7 @@ _ALWAYS_SO = frozenset(
 )
 """Binds are recursive and private; three are for Docker's virtual machines on other systems."""
 
-_IN_FORCE = frozenset({"nosuid", "nodev", "noexec", "rslave", "nocopy"})
+_IN_FORCE = frozenset({"nosuid", "nodev", "noexec", "rslave", "nocopy", "U"})
 _QUIET = {"nosuid": "suid", "nodev": "dev"}
 """In force on volumes and tmpfs unless the other word is given."""
 
@@ -28,7 +28,6 @@ _LABEL = "SELinux is on, and a label is not changed: chcon -Rt container_file_t 
 _NOT_HERE = {
     "z": _LABEL,
     "Z": _LABEL,
-    "U": "owners are not changed: chown -R the directory beforehand",
     "O": "a volume is not an overlay: mount one with ufs-mount and give that",
     "bind": "what is mounted below a directory comes with it, which the kernel wants here: leave it out",
     "slave": "write rslave: what is mounted below a directory comes with it",
@@ -213,6 +212,8 @@ def _words(where: str, kind: str, options: list[str]) -> tuple[str, ...]:
             raise UfsError(f"{where}: {word}: a directory of the host keeps its contents; leave it out", _FAILED)
         if word == "rslave" and kind != "bind":
             raise UfsError(f"{where}: {word}: nothing is mounted in a volume; leave it out", _FAILED)
+        if word == "U" and kind == "tmpfs":
+            raise UfsError(f"{where}: U: write uid= and gid=", _FAILED)
         if word in _IN_FORCE or word == "copy":
             continue
         says = _NOT_HERE.get(word)

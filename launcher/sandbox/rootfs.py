@@ -49,6 +49,10 @@ class Parts:
         self.single = single.Settings(spec.directory) if spec.ids.single else None
         self.binds = [_taken(volume, volume not in spec.volumes, received) for volume in in_order(spec)]
         self.fresh = claimed(spec)
+        # Clones of their own, since those that are shown may be read-only.
+        self.given_away = [(volume, _cloned(volume)) for volume in spec.volumes if "U" in volume.options]
+        if self.given_away:
+            import launcher.sandbox.owning  # noqa: F401 there is no importing after the change of root
 
 
 def receiving(spec: Spec) -> dict[str, int]:
@@ -105,6 +109,7 @@ def furnish(spec: Spec, parts: Parts) -> list[str]:
             os.close(bind.tree)
         else:
             _attach_bind(bind, targets)
+    _give_away(spec, parts)
     if parts.single is not None:
         parts.single.attach(targets)
     targets.link("/etc/mtab", "/proc/mounts")  # as all engines do: df and mount(8) of older images read it
@@ -176,6 +181,19 @@ def _attach_bind(bind: _Bind, targets: Targets) -> None:
         syscalls.attach(bind.tree, target)
         os.close(target)
     os.close(bind.tree)
+
+
+def _give_away(spec: Spec, parts: Parts) -> None:
+    """Volumes with the option U to the user of the command. With one id all files are that user's in any case."""
+    if not parts.given_away:
+        return
+    from launcher.sandbox import owning, user
+
+    who = user.from_container(spec.user)
+    for volume, tree in parts.given_away:
+        if not spec.ids.single:
+            owning.give(tree, who, f"-v {volume.name or volume.source}:{volume.target}:U")
+        os.close(tree)
 
 
 def _temporary(path: str, targets: Targets) -> None:

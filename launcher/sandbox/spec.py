@@ -12,7 +12,8 @@ class Volume(NamedTuple):
 
     `kind`: "bind", `source` of the host (absolute); "volume", the one of the store called `name`, whose content is in
     the directory `source`; "tmpfs", an empty file system that goes with the container. `options` are words: noexec,
-    nosuid, nodev and rslave of mount(8), nocopy of a volume that is not to be filled, KEY=VALUE of tmpfs(5).
+    nosuid, nodev and rslave of mount(8), nocopy of a volume that is not to be filled, U where all files become the
+    command's user's, KEY=VALUE of tmpfs(5).
     """
 
     source: str

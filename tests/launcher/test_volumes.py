@@ -170,6 +170,26 @@ def test_options_are_in_force(ufs: Containers) -> None:
     assert "noexec" not in options_of(ufs, "/t", "--tmpfs", "/t:exec")
 
 
+def test_u_gives_a_volume_to_the_user_of_the_command(ufs: Containers) -> None:
+    """Of the store and of the host, with all that is below, links apart; also where it is shown read-only."""
+    place = ufs.user.temp / "place"
+    (place / "deep").mkdir(parents=True)
+    (place / "deep/file").touch()
+    (place / "link").symlink_to("/etc/hostname")
+    ufs.user.own(place)
+    mounts = ("-v", "vol:/data:U", "-v", f"{place}:/b:ro,U")
+    script = "id -u; touch /data/mine; stat -c %u:%g /data /data/deep/link /b /b/deep/file; touch /b/x"
+    said = ufs.run("run", "--rm", *mounts, "-u", "77:78", "IMAGE", "sh", "-c", script)
+    assert said.stdout == "77\n" + "77:78\n" * 4
+    assert "Read-only file system" in said.stderr
+    ufs.out("run", "--rm", "-v", f"{place}:/b:U", "IMAGE", "true")
+    owners = {(path.lstat().st_uid, path.lstat().st_gid) for path in (place, place / "link", place / "deep/file")}
+    assert owners == {(ufs.user.uid, ufs.user.gid)}
+    if ufs.user.kind == "subuid":  # root's files have no id in its containers
+        says = ufs.fails("run", "--rm", "-v", "/etc/hostname:/b:U", "IMAGE", "true", status=125)
+        assert "-v /etc/hostname:/b:U: cannot give its files to 0:0: " in says
+
+
 def test_mount_in_words(ufs: Containers) -> None:
     bind = f"type=bind,src={ufs.user.temp},target=/b,readonly"
     words = ["--mount", bind, "--mount", "src=vol,dst=/v,volume-nocopy", "--mount", "type=volume,dst=/data"]
@@ -190,7 +210,7 @@ def test_mount_in_words(ufs: Containers) -> None:
         ("-v .bad:/x", "a name has up to 255"),
         ("-v a/b:/x", "a name has up to 255"),
         (f"-v {'n' * 256}:/x", "a name has up to 255"),
-        ("-v vol:/x:U", "U: owners are not changed"),
+        ("--tmpfs /x:U", "write uid= and gid="),
         ("-v /tmp:/x:rshared", "rslave passes those of the host on"),
         ("-v vol:/x:rslave", "nothing is mounted in a volume"),
         ("-v vol:/x:ro,rw", "ro and rw contradict each other"),
