@@ -71,7 +71,7 @@ def exec_(
     wanted = executing.Wanted(
         list(words),
         settings.variables(env_file, env),
-        settings.working_directory("", workdir) if workdir is not None else None,
+        settings.working_directory("", workdir) if workdir else None,
         user,
         interactive,
         terminal,

@@ -32,8 +32,10 @@ def argv(image: ImageDefaults, entrypoint: str | None, words: list[str], name: s
         whole = ([entrypoint] if entrypoint else []) + words
     else:
         whole = [*image.entrypoint, *(words or image.cmd)]
-    if not whole or not whole[0]:
+    if not whole:
         raise UfsError(f"{name} says no command to run; give one after its name", 125)
+    if not whole[0]:
+        raise UfsError("cannot run '': the first word of the command is empty", 127)
     if any("\0" in word for word in whole):
         raise UfsError("a word of the command has a NUL character in it", 125)
     return whole
@@ -182,8 +184,8 @@ def directories(volumes: Iterable[str]) -> list[str]:
 
 
 def working_directory(image: str, given: str | None) -> str:
-    """Absolute; a relative image setting counts from /."""
-    if given is not None and not given.startswith("/"):
+    """Absolute; a relative image setting counts from /, and no name is none given."""
+    if given and not given.startswith("/"):
         raise UfsError(f"-w {given}: the working directory must be an absolute path", 125)
     return os.path.normpath("/" + (given or image or "/").lstrip("/"))
 

@@ -30,7 +30,11 @@ SYS_ADMIN = NUMBERS["SYS_ADMIN"]
 
 
 def chosen(add: tuple[str, ...], drop: tuple[str, ...]) -> frozenset[int]:
-    """The set for --cap-add and --cap-drop, where ALL stands for every one; drops win as with Docker."""
+    """The set for --cap-add and --cap-drop, where ALL stands for every one; drops win as with Docker.
+
+    Each may be several with commas between them, as podman takes them.
+    """
+    add, drop = (tuple(name for text in texts for name in text.split(",")) for texts in (add, drop))
     kept = set(DEFAULT)
     for name in add:
         kept |= _named(name)

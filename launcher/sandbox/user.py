@@ -20,14 +20,13 @@ class User(NamedTuple):
 
 
 def resolve(text: str, passwd: str, group: str) -> User:
-    """`name`, `uid`, `name:group`, `uid:gid` or mixed; "" is root. `passwd`, `group`: the files' texts.
+    """`name`, `uid`, `name:group`, `uid:gid` or mixed. `passwd`, `group`: the files' texts.
 
     A number need not be listed; then its group is 0 and its home /. Without an explicit group the user's
-    supplementary groups apply, with one they do not (both as Docker does). A group of no name is none.
+    supplementary groups apply, with one they do not (both as Docker does). A user of no name is root, a group none.
     """
-    wanted, _, wanted_group = (text or "0").partition(":")
-    if not wanted:
-        raise UfsError(f"user {text!r} names no user; write NAME, UID, NAME:GROUP or UID:GID", 125)
+    wanted, _, wanted_group = text.partition(":")
+    wanted = wanted or "0"
     entry = _entry(passwd, wanted, 7)
     if entry is None and not _is_id(wanted):
         raise UfsError(f"no user {wanted!r} in the image's /etc/passwd; give a numeric id or add the user", 125)

@@ -82,6 +82,7 @@ def test_hostname_and_generated_files(run: Runner) -> None:
 
 def test_working_directory_is_made(run: Runner) -> None:
     assert run.out("-w", "/a/new/one", "IMAGE", "pwd") == "/a/new/one\n"
+    assert run.out("-w", "", "IMAGE", "pwd") == "/\n"
     done = run("-w", "relative", "IMAGE", "pwd")
     assert (done.returncode, done.stdout) == (125, "")
     assert "absolute" in done.stderr
@@ -108,7 +109,7 @@ def test_user(run: Runner, given: str, ids: tuple[int, int], groups: str, home: 
     assert (int(caps.split()[1], 16) == 0) == (ids[0] != 0)
 
 
-@pytest.mark.parametrize("given", ["nobody-here", "0:nogroup-here", ":5"])
+@pytest.mark.parametrize("given", ["nobody-here", "0:nogroup-here", ":nogroup-here"])
 def test_unknown_user(run: Runner, given: str) -> None:
     done = run("-u", given, "IMAGE", "true")
     assert done.returncode == 125
@@ -137,6 +138,7 @@ def test_entrypoint(run: Runner) -> None:
         (["/etc"], 126, "is a directory"),
         (["/etc/passwd"], 126, "permission denied"),
         (["/etc/passwd/x"], 127, "no such file"),
+        ([""], 127, "is empty"),
     ],
 )
 def test_exit_status(run: Runner, words: list[str], status: int, says: str) -> None:

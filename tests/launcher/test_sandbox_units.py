@@ -26,6 +26,8 @@ GROUP = "root:x:0:\nweb:x:33:\nlog:x:4:web,root\nbroken\nbad:x:x:web\n"
     ("text", "expected"),
     [
         ("", user.User(0, 0, (0, 4), "/root")),
+        (":", user.User(0, 0, (0, 4), "/root")),
+        (":log", user.User(0, 4, (), "/root")),
         ("web", user.User(33, 33, (33, 4), "/var/www")),
         ("33", user.User(44, 44, (44,), "/nm")),  # a name wins over a number
         ("web:log", user.User(33, 4, (), "/var/www")),
