@@ -186,11 +186,23 @@ def remove_as_owner(directory: str, ids: IdMap) -> None:
         remove_tree(vanish(directory))
         return 0
 
-    pid, channel = namespaces.fork_mapped(ids, "remover", body)
+    try:
+        pid, channel = namespaces.fork_mapped(ids, "remover", body)
+    except UfsError as refused:
+        _remove_as_caller(directory, refused)
+        return
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     channel.close()
     if status != 0:
         raise UfsError(f"could not remove all of {directory}; the reason is above")
+
+
+def _remove_as_caller(directory: str, refused: UfsError) -> None:
+    """Where there are no user namespaces, and so a container never began, all of it is the caller's; else `refused`."""
+    try:
+        remove_tree(vanish(directory))
+    except PermissionError:
+        raise refused from None
 
 
 def now() -> float:
