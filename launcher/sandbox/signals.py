@@ -207,6 +207,15 @@ def _foreground() -> bool:
         os.close(terminal)
 
 
+def share_interrupt() -> None:
+    """Send SIGINT to all whom the caller's terminal would have sent it, had it not passed on the key to another one.
+
+    A shell that runs this command in a loop ends it only when it has got the interrupt, too. The caller handles it.
+    """
+    if _foreground():
+        os.killpg(0, signal.SIGINT)
+
+
 def stop_together(pid: int) -> None:
     """For Ctrl-Z: stop the container's foreground group, then this process, until a SIGCONT."""
     try:

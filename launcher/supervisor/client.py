@@ -17,6 +17,7 @@ from launcher.supervisor.loop import Loop
 from launcher.supervisor.sinks import Sink
 
 _NOT_PROXIED = (signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT)
+_INTERRUPT = b"\x03"
 
 
 class Left(NamedTuple):
@@ -38,6 +39,7 @@ class Client:
         self._keys = DetachKeys(keys)
         self._proxy = proxy
         self._left: Left | None = None
+        self._interrupt_typed = False
         self._loop = Loop()
         self._outputs: list[Output] = []
 
@@ -72,6 +74,8 @@ class Client:
             while self._left is None or (self._left.status is not None and self._unshown()):
                 self._loop.turn()
         self._channel.close()
+        if self._left.status == -signal.SIGINT and self._interrupt_typed:
+            signals.share_interrupt()
         return self._left
 
     def _unshown(self) -> bool:
@@ -89,6 +93,7 @@ class Client:
             raise UfsError(message.fields["text"], message.fields["status"])
 
     def _on_typed(self, data: bytes) -> bytes:
+        self._interrupt_typed = _INTERRUPT in data
         found = self._keys.pass_on(data)
         if self._keys.found:
             self._left = Left(None)

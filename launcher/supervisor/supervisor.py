@@ -124,8 +124,11 @@ class Supervisor:
 
     @property
     def may_run_again(self) -> bool:
-        """Whether its policy is to be asked: it is in the background, has run, and nobody has asked for its end."""
-        return self._begun and not (self._local or self.stopped or self._leaving)
+        """Whether its policy is to be asked: it is in the background, has run, and nobody has asked for its end.
+
+        Of one that is removed when it ends nothing is left, nor the policy to be read.
+        """
+        return self._begun and not (self._local or self.stopped or self._leaving or self._made.remove)
 
     def exited(self, status: int, why: str | None) -> state.Exited:
         """Its end, as of now."""

@@ -135,7 +135,7 @@ def test_nested_namespaces_and_mounts_are_denied(run: Runner) -> None:
 
 @pytest.mark.parametrize("place", ["volume", "layer"])
 def test_containers_in_a_container(run: Runner, installed: Installed, place: str) -> None:
-    """What is missing outside is said inside; with it all of it works, twice over, also with a store in its own layer."""
+    """What is missing outside is said inside; with it all of it works, twice over, also in its own layer."""
     inner = f"{installed.command('ufs-run')} --rm"
     environment = ["-e", f"UFS_ROOT={run.user.temp}/store"]
     environment += ["-v", f"{run.user.temp}:{run.user.temp}"] if place == "volume" else []

@@ -55,7 +55,7 @@ def test_an_early_interrupt_is_no_traceback(root_user: User, images: Images) -> 
             assert process.wait(10) == -signal.SIGINT
 
 
-@pytest.mark.parametrize("options", ["", "--init", "-t"])
+@pytest.mark.parametrize("options", ["", "--init", "-t", "-it", "-it --init"])
 def test_an_interrupt_ends_the_loop_around(run: Runner, terminals: list[Terminal], options: str) -> None:
     """As with any program: the shell sees by what the launcher died, and ends itself."""
     words = [*run.user.command(["ufs-run"]), "--rm", *options.split(), run.image]
