@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -170,6 +171,20 @@ def test_options_are_in_force(ufs: Containers) -> None:
     assert "noexec" not in options_of(ufs, "/t", "--tmpfs", "/t:exec")
 
 
+def test_links_in_a_shared_volume_lead_nowhere_else(ufs: Containers) -> None:
+    """CVE-2021-30465: another container puts a link, which also changes meanwhile, where the next volume is to be."""
+    outside = ufs.user.temp / "outside"
+    outside.mkdir()
+    ufs.user.own(outside)
+    swap = f"ln -s {outside} /s/one; mkdir /s/two; while :; do mv /s/one /s/x; mv /s/two /s/one; mv /s/x /s/two; done"
+    ufs.background("--name", "swapper", "-v", "shared:/s", script=swap)
+    for _ in range(4):
+        done = ufs.run("run", "--rm", "-v", "shared:/s", "-v", "other:/s/one/deep", "IMAGE", "true")
+        assert done.returncode == 0 or done.stderr.count("\n") == 1, done.stderr
+    ufs.out("rm", "-f", "swapper")
+    assert os.listdir(outside) == []
+
+
 def test_u_gives_a_volume_to_the_user_of_the_command(ufs: Containers) -> None:
     """Of the store and of the host, with all that is below, links apart; also where it is shown read-only."""
     place = ufs.user.temp / "place"
@@ -308,23 +323,29 @@ def test_a_store_that_cannot_be_written(root_user: User, images: Images) -> None
         root_user.run(["umount", disk], check=True)
 
 
+def killed(ufs: Containers, command: list[str], seconds: float) -> None:
+    """Run a command and kill it, with all that it started in its session, after so many seconds."""
+    process = ufs.user.popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
 def test_a_kill_at_any_moment_leaves_nothing_without_an_owner(ufs: Containers) -> None:
     """Of who makes, fills, and removes: a volume is filled whole or not at all, and what is left over is swept."""
     whole = ["file", "other", ".hidden", "deep"]
     command = ["ufs-run", "--rm", "-v", "vol:/data", "-v", "/anon", ufs.image, "true"]
     ufs.user.run(["ufs", "load", ufs.image], check=True)
     for delay in range(5, 125, 15):
-        process = ufs.user.popen(command, stderr=-3, stdout=-3, start_new_session=True)
-        try:
-            process.wait(delay / 1000)
-        except Exception:  # noqa: BLE001 it still runs, as it should
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        killed(ufs, command, delay / 1000)
         said = ufs.out("run", "--rm", "-v", "vol:/data", "IMAGE", "ls", "-A", "/data")
         assert sorted(said.split()) == sorted(whole), delay
-        ufs.out("volume", "rm", "vol")
-    assert ufs.run("volume", "ls", "-q").stdout == ""
-    ufs.run("prune", check=True)
+        killed(ufs, ["ufs", "volume", "rm", "vol"], 0.08 + delay / 2000)
+        ufs.run("volume", "rm", "--force", "vol", check=True)
+    assert names(ufs) == []
+    ufs.out("prune")
     assert os.listdir(ufs.user.store / "volumes") == []
 
 
