@@ -10,6 +10,7 @@ import errno
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -132,8 +133,6 @@ class Supervisor:
 
     def exited(self, status: int, why: str | None) -> state.Exited:
         """Its end, as of now."""
-        import time
-
         started = self._running.at if self._running else 0.0
         return state.Exited(
             time.time(), status, why, self._created, started, self._restarts, self.stopped
@@ -153,8 +152,6 @@ class Supervisor:
 
     def prepared(self, created: list[str]) -> None:
         """Write down that it runs: from now on other processes may enter it."""
-        import time
-
         self._created = list(dict.fromkeys([*self._created, *created]))
         init, server = self._processes.init.pid, self._processes.server.pid
         self._running = state.Running(

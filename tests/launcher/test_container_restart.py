@@ -121,6 +121,26 @@ def cpu(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
 
 
+def test_the_end_of_the_session_stops_it_for_now(ufs: Containers) -> None:
+    identity = ufs.background(
+        "--name", "rr", "--restart", "always", script="trap 'exit 5' TERM; echo up; while :; do sleep 0.02; done"
+    )
+    wait_until(lambda: ufs.out("logs", "rr") == "up", "the trap")
+    os.kill(supervisor_of(ufs.saved(identity)["pid"]), signal.SIGTERM)
+    ufs.ends("rr")
+    assert (ufs.saved(identity)["status"], ufs.saved(identity)["stopped"], restarts(ufs, "rr")) == (5, False, 0)
+
+
+def test_what_cannot_be_started_again_is_exited_with_the_reason(ufs: Containers) -> None:
+    """The image goes away while it waits: nobody is asked, so it is written down."""
+    identity = ufs.background("--name", "rr", "--restart", "always", script="exit 1")
+    waits_for_long(ufs, identity)
+    (ufs.user.store / "index.json").unlink()
+    ufs.ends("rr")
+    assert ufs.status("rr").startswith("Exited (125) ")
+    assert "is gone; load it again" in ufs.saved(identity)["error"]
+
+
 def test_start_all_brings_back_what_wants_it(ufs: Containers) -> None:
     for policy in ("on-failure", "always", "unless-stopped"):
         ufs.background("--name", policy, "--restart", policy)
