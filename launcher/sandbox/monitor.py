@@ -122,6 +122,7 @@ class Monitor:
         """See `signals.Delivery.typed`."""
         if self._init.status is None:
             self._delivery.typed(interrupted)
+            self._settle_later()
 
     def kill(self) -> None:
         """End the container now."""

@@ -105,6 +105,7 @@ class Delivery:
         """Keys went to the container's own terminal, which has sent an interrupt among them to this process group.
 
         For process 1 the kernel drops it if it means the end. What ends after further keys has not ended by it.
+        A shell that handled it may be about to become a program that does not, so `settle` looks once more.
         """
         self._interrupted = interrupted is not None
         if interrupted != self._pid:
@@ -112,6 +113,8 @@ class Delivery:
         try:
             if _look(self._pid, signal.SIGINT) is _Seen.NOTHING:
                 self._kill(signal.SIGINT)
+            else:
+                self._doubt(signal.SIGINT)
         except ProcessLookupError:
             return  # it ended by itself, and how will be seen
 
@@ -125,8 +128,11 @@ class Delivery:
         else:
             os.kill(self._pid, number)
         if seen is _Seen.BLOCKED:
-            self._doubtful[number] = 0
-            self._pause = _FIRST_PAUSE
+            self._doubt(number)
+
+    def _doubt(self, number: int) -> None:
+        self._doubtful[number] = 0
+        self._pause = _FIRST_PAUSE
 
     def _kill(self, number: int) -> None:
         os.kill(self._pid, signal.SIGKILL)
