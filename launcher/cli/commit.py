@@ -260,7 +260,10 @@ def _written(path: str | None) -> Iterator[int]:
             os.close(fd)
         return
     temporary = f"{path}.{os.getpid()}"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from error
     try:
         yield fd
         os.rename(temporary, path)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from launcher.cli import output
 from launcher.container import catalogue
 from launcher.errors import UfsError
 from launcher.image.store import Store
@@ -177,10 +178,13 @@ def _copy(sender: Channel, taker: Channel, came: _End, to: _End, found: str, fol
         raise UfsError(f"{to.shown}: there is no such directory")
     if kind == "other" and found == "directory":
         raise UfsError(f"{came.shown} is a directory and {to.shown} is none: it cannot be copied there")
+    if kind == "special":
+        raise UfsError(f"{to.shown} is neither a file nor a directory; - in its place is an archive on standard output")
     content = came.path.endswith("/.") or came.path == "."
     name = (_real_base(came, content) or ".") if into else seen["name"]
     fields = {"path": to.path, "into": into, "owners": archive, "label": came.shown}
     fields["trusted"] = archive or to.owner is not None
+    fields["place"] = to.shown if into else os.path.dirname(to.shown)
     reading, writing = os.pipe()
     with suppress(PeerGone):
         sender.send("send", (writing,), path=came.path, follow=_follows(came, follow), name=name)
@@ -207,13 +211,20 @@ def _extract(taker: Channel, to: _End, archive: bool) -> None:
     if kind != "directory":
         reason = "is not a directory" if kind == "other" else "does not exist"
         raise UfsError(f"{to.shown} {reason}: an archive is unpacked in a directory")
-    fields = {"path": to.path, "into": True, "owners": archive, "trusted": True, "label": "standard input"}
+    fields = {
+        "path": to.path,
+        "into": True,
+        "owners": archive,
+        "trusted": True,
+        "label": "standard input",
+        "place": to.shown,
+    }
     _tell_left_out(_ask(taker, "take", "taken", (0,), **fields))
 
 
 def _tell_left_out(message: Message) -> None:
     for name in message.fields["left_out"]:
-        click.echo(f"ufs: {name} is a device and was left out: only root of the machine makes those", err=True)
+        output.warn(f"{name} is a device and was left out: devices are not copied")
 
 
 def _ask(channel: Channel, kind: str, answer: str, descriptors: tuple[int, ...] = (), **fields: object) -> Message:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from urllib.parse import urlsplit
 
 from launcher.errors import UfsError
 from launcher.image.compression import detect, inflate
@@ -18,6 +17,8 @@ def fetch(source: str, workspace: Workspace) -> str:
     """Write the archive, decompressed, to a temporary of the workspace: its path. UfsError where it is none."""
     if source.startswith(("http://", "https://")):
         return _from_web(source, workspace)
+    if os.path.isdir(source):
+        raise UfsError(f"{source} is a directory; give an archive of it: tar -C {source} -c . | ufs import -")
     label = "standard input" if source == "-" else source
     with open(os.dup(0) if source == "-" else os.open(source, os.O_RDONLY | os.O_CLOEXEC), "rb", _CHUNK) as file:
         return _stored(file.read, label, workspace)
@@ -28,8 +29,8 @@ def _from_web(url: str, workspace: Workspace) -> str:
 
     from launcher.registry import tls
 
-    host = urlsplit(url).netloc.rpartition("@")[2]
     try:
+        host = httpx.URL(url).netloc.decode("ascii")
         with (
             httpx.Client(verify=tls.context(host, False), follow_redirects=True, timeout=60) as client,
             client.stream("GET", url) as answer,

@@ -41,12 +41,13 @@ class _Member(tarfile.TarInfo):
 
 class Rules:
     """`owners`: give the archive's owners, as far as they are mapped here. `trusted`: keep what gives rights, which
-    are set-id bits and the attributes security.*. `label` names the archive in messages."""
+    are set-id bits and the attributes security.*. `label` names the archive in messages, `place` the directory."""
 
-    def __init__(self, owners: bool, trusted: bool, label: str) -> None:
+    def __init__(self, owners: bool, trusted: bool, label: str, place: str) -> None:
         self.owners = owners
         self.trusted = trusted
         self.label = label
+        self.place = place
 
 
 class Unpacker:
@@ -104,7 +105,7 @@ class Unpacker:
         return parts
 
     def _shown(self, parts: Parts) -> str:
-        return os.fsdecode(b"/".join(parts)) or "."
+        return os.path.normpath(os.path.join(self._rules.place, os.fsdecode(b"/".join(parts))))
 
     def _directory(self, parts: Parts) -> int:
         """A descriptor of a directory below the root, which is made where it is missing; good until the next call."""
@@ -113,7 +114,10 @@ class Unpacker:
         start, rest = self._root, parts
         if self._here is not None and parts[: len(self._here[0])] == self._here[0]:
             start, rest = self._here[1], parts[len(self._here[0]) :]
-        here = os.open(b".", _DIRECTORY, dir_fd=start)
+        try:
+            here = os.open(b".", _DIRECTORY, dir_fd=start)
+        except PermissionError as error:
+            raise OSError(error.errno, error.strerror, self._shown(parts)) from error
         try:
             for number, part in enumerate(rest):
                 below = self._entered(here, part, parts[: len(parts) - len(rest) + number + 1])

@@ -2,10 +2,10 @@
 
     command                          worker
        | ---- look {path, follow} ------> |
-       | <--- seen {what, name} --------- |   directory, other, missing, nowhere (its directory is missing, too)
+       | <--- seen {what, name} --------- |   directory, other, special (device, fifo), missing, nowhere
        | ---- send {path, follow, name} + fd --> |   the tree at `path`, as `name`, into the descriptor
        | <--- sent ---------------------- |
-       | ---- take {path, into, owners, trusted, label} + fd --> |   `into`: a directory; else what is named by `path`
+       | ---- take {path, into, owners, trusted, label, place} + fd --> |   `into`: in `path`, else as it
        | <--- taken {left_out} ---------- |
        | ---- whole + fd ---------------> |   the tree from the root, as an archive
        | <--- sent ---------------------- |
@@ -27,6 +27,7 @@ from launcher.sandbox.protocol import Channel, Message
 from launcher.transfer.pack import Packer
 from launcher.transfer.unpack import Rules, Unpacker
 
+_KINDS = {stat.S_IFDIR: "directory", stat.S_IFREG: "other", stat.S_IFLNK: "other"}
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 
 
@@ -58,15 +59,15 @@ class Worker:
         try:
             found = self._open(path, message.fields["follow"])
         except NotADirectoryError as error:
-            raise OSError(error.errno, error.strerror, path) from error
+            raise OSError(error.errno, os.strerror(error.errno or errno.EIO), path) from error
         except FileNotFoundError:
             above, last = self._split(path)
             kind = "missing" if self._is_directory(above) and last else "nowhere"
             name = os.fsdecode(last)
         else:
-            kind = "directory" if stat.S_ISDIR(os.fstat(found).st_mode) else "other"
+            kind = _KINDS.get(stat.S_IFMT(os.fstat(found).st_mode), "special")
             os.close(found)
-            if kind == "other" and path.rstrip(b".").endswith(b"/"):
+            if kind != "directory" and path.rstrip(b".").endswith(b"/"):
                 raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
             if message.fields["follow"]:
                 name = os.fsdecode(self._split(path)[1])
@@ -105,7 +106,7 @@ class Worker:
         fields = message.fields
         path = os.fsencode(fields["path"])
         root = self._open(path if fields["into"] else self._split(path)[0], True)
-        unpacker = Unpacker(root, Rules(fields["owners"], fields["trusted"], fields["label"]))
+        unpacker = Unpacker(root, Rules(fields["owners"], fields["trusted"], fields["label"], fields["place"]))
         with os.fdopen(os.dup(message.descriptors[0]), "rb") as stream:
             unpacker.all(stream)
             while stream.read(1 << 16):  # so that who sends does not find it closed
@@ -119,7 +120,10 @@ class Worker:
         if not self._confined:
             return os.open(path, flags | os.O_CLOEXEC, dir_fd=self._home)
         resolve = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
-        return syscalls.openat2(path, flags, resolve=resolve, directory=self._root)
+        try:
+            return syscalls.openat2(path, flags, resolve=resolve, directory=self._root)
+        except OSError as error:
+            raise OSError(error.errno, os.strerror(error.errno or errno.EIO), path) from error
 
     def _split(self, path: bytes) -> tuple[bytes, bytes]:
         """The directory and the last name of what a path leads to, through links."""

@@ -190,6 +190,8 @@ def test_export_and_import(ufs: Containers, form: str) -> None:
     elif form == "web":
         with Served(archive) as url:
             assert "404" in ufs.fails("import", "-q", url + "nosuch")
+            assert "cannot be read" in ufs.fails("import", "-q", "http://127.0.0.1:1/x")
+            assert "is a directory" in ufs.fails("import", "-q", "/tmp")
             ufs.out(*words, url + "web.tar", "flat:1")
     else:
         assert ufs.run(*words, "-", "flat:1", input=gzip.compress(archive), text=False).returncode == 0

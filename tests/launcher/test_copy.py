@@ -95,13 +95,14 @@ RULES: list[tuple[str, str, str | list[str]]] = [
     ("d", "there/old", "it cannot be copied there"),
     ("d/file/", "new", "Not a directory"),
     ("none", "new", "no such file or directory"),
-    ("d/file", "clash", "cannot overwrite directory file with a file"),
-    ("x/.", "there", "cannot overwrite non-directory old with a directory"),
+    ("d/file", "fifo", "is neither a file nor a directory"),
+    ("d/file", "clash", "cannot overwrite directory "),
+    ("x/.", "there", "cannot overwrite non-directory "),
 ]
 """Of `docker cp --help` and its documentation: source, destination, what is there then or what is said."""
 
 PLACES = """
-    mkdir -p d there clash/file x/old; echo content > d/file; echo old > there/old;
+    mkfifo fifo; mkdir -p d there clash/file x/old; echo content > d/file; echo old > there/old;
     ln -s there tolink; ln -s there/old filelink; ln -s d dlink
 """
 
