@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import time
 from collections.abc import Callable
 
 from launcher.errors import UfsError
@@ -69,6 +70,7 @@ _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 436, 437, 442
 _NS_GET_USERNS = 0xB701
 # IN_MODIFY, IN_MOVED_FROM, IN_MOVED_TO, IN_CREATE, IN_DELETE, IN_DELETE_SELF
 _IN_CHANGES = 0x02 | 0x40 | 0x80 | 0x100 | 0x200 | 0x400
+_TRIES = 1000  # of openat2(2), which fails where it cannot be sure for the moment
 _PIDFD_GETFD = 438
 _SECCOMP = {"x86_64": 317, "aarch64": 277}
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
@@ -215,6 +217,12 @@ def openat2(path: Path, flags: int, *, resolve: int, mode: int = 0, directory: i
     how = _OpenHow(flags=flags | os.O_CLOEXEC, mode=mode, resolve=resolve)
     raw = os.fsencode(path)
     size = ctypes.c_size_t(ctypes.sizeof(how))
+    for _ in range(_TRIES):
+        try:
+            return _call("openat2", path, _OPENAT2, directory, raw, ctypes.byref(how), size)
+        except BlockingIOError:
+            # EAGAIN: a rename or mount anywhere on the machine came while it passed a ".." (openat2(2)).
+            time.sleep(0)
     return _call("openat2", path, _OPENAT2, directory, raw, ctypes.byref(how), size)
 
 
