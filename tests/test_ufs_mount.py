@@ -194,6 +194,12 @@ def test_a_mount_point_whose_server_has_ended_is_told(user: User, layers: Path) 
         unmount(user, layers / "merged")
 
 
+def test_root_of_a_container_that_may_not_mount_is_told(root_user: User, layers: Path) -> None:
+    command = root_user.command(["ufs-mount", "-o", f"lowerdir={layers}/top", layers / "merged"])
+    done = root_user.run(["setpriv", "--bounding-set=-sys_admin", *command])
+    assert (done.returncode, done.stderr.count("\n"), "unshare -Urm" in done.stderr) == (1, 1, True), done
+
+
 def test_a_work_directory_serves_one_mount_at_a_time(user: User, layers: Path) -> None:
     mount = ["ufs-mount", "-o", "lowerdir=top,upperdir=up,workdir=work", "merged"]
     user.run(mount, check=True, cwd=layers)

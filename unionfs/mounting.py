@@ -88,7 +88,11 @@ def _mount(options: Options, target: str, source: str) -> int:
         fd = fuse.open_device()
         allow_other = options.allow_other or not options.allow_root
         flags = options.flags.over(mountflags.RDONLY if options.read_only else 0)
-        fuse.mount(fd, target, source=source, subtype=subtype, allow_other=allow_other, flags=flags)
+        try:
+            fuse.mount(fd, target, source=source, subtype=subtype, allow_other=allow_other, flags=flags)
+        except PermissionError as error:
+            what = "root has no right to mount here: start it below unshare -Urm, or the container with CAP_SYS_ADMIN"
+            raise fuse.MountError(error.errno, f"cannot mount {target}: {what}") from error
         if options.private:
             fuse.make_private(target)
         return fd
