@@ -24,3 +24,11 @@ def ufs(user: User, images: Images) -> Iterator[Containers]:
     made = Containers(user, images.path("busybox", "docker.tar"))
     yield made
     made.close()
+
+
+@pytest.fixture
+def root_ufs(root_user: User, images: Images) -> Iterator[Containers]:
+    """`ufs` as one user alone, for what is the same for every kind."""
+    made = Containers(root_user, images.path("busybox", "docker.tar"))
+    yield made
+    made.close()

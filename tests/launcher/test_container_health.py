@@ -60,16 +60,18 @@ def test_it_follows_what_the_checks_say(ufs: Containers) -> None:
     becomes(ufs, "hh", "healthy")
 
 
-def test_a_check_that_takes_too_long_is_killed_and_one_that_cannot_run_says_why(ufs: Containers) -> None:
-    ufs.background("--name", "late", *OFTEN, "--health-timeout", "50ms", "--health-cmd", "echo begun; exec sleep 4321")
-    becomes(ufs, "late", "unhealthy")
-    result = known(ufs, "late")["Log"][-1]
+def test_a_check_that_takes_too_long_is_killed_and_one_that_cannot_run_says_why(root_ufs: Containers) -> None:
+    root_ufs.background(
+        "--name", "late", *OFTEN, "--health-timeout", "50ms", "--health-cmd", "echo begun; exec sleep 4321"
+    )
+    becomes(root_ufs, "late", "unhealthy")
+    result = known(root_ufs, "late")["Log"][-1]
     assert (result["ExitCode"], result["Output"].partition(":")[0]) == (-1, "Health check exceeded timeout (0.05s)")
-    wait_until(lambda: known(ufs, "late")["FailingStreak"] > 5, "some more")
-    listed = ufs.out("exec", "late", "sh", "-c", "for p in /proc/[0-9]*/cmdline; do xargs -0 < $p; done")
+    wait_until(lambda: known(root_ufs, "late")["FailingStreak"] > 5, "some more")
+    listed = root_ufs.out("exec", "late", "sh", "-c", "for p in /proc/[0-9]*/cmdline; do xargs -0 < $p; done")
     assert listed.splitlines().count("sleep 4321") <= 1, "none of those before is left"
-    ufs.background("--name", "no", *OFTEN, "--health-cmd", "true", "--user", "4711", "-w", "/nosuch/dir")
-    becomes(ufs, "no", "healthy")
+    root_ufs.background("--name", "no", *OFTEN, "--health-cmd", "true", "--user", "4711", "-w", "/nosuch/dir")
+    becomes(root_ufs, "no", "healthy")
 
 
 def test_the_image_s_check(ufs: Containers) -> None:
@@ -106,27 +108,27 @@ def with_check(archive: Path, path: Path, check: dict[str, Any]) -> Path:
     return path
 
 
-def test_the_checks_go_on_in_the_small_supervisor(ufs: Containers) -> None:
-    identity = ufs.background("--name", "hh", "--health-interval", "1s", "--health-cmd", "true")
-    pid = int(Path(f"/proc/{ufs.saved(identity)['pid']}/stat").read_text().rpartition(")")[2].split()[1])
+def test_the_checks_go_on_in_the_small_supervisor(root_ufs: Containers) -> None:
+    identity = root_ufs.background("--name", "hh", "--health-interval", "1s", "--health-cmd", "true")
+    pid = int(Path(f"/proc/{root_ufs.saved(identity)['pid']}/stat").read_text().rpartition(")")[2].split()[1])
     wait_until(lambda: b"small.py" in Path(f"/proc/{pid}/cmdline").read_bytes(), "it to be small")
-    before = known(ufs, "hh")["Log"][-1:]
-    wait_until(lambda: known(ufs, "hh")["Log"][-1:] != before, "another check")
+    before = known(root_ufs, "hh")["Log"][-1:]
+    wait_until(lambda: known(root_ufs, "hh")["Log"][-1:] != before, "another check")
     kilobytes = Path(f"/proc/{pid}/smaps_rollup").read_text().split("Pss:")[1].split()[0]
     assert int(kilobytes) <= 15_000
     os.kill(pid, signal.SIGKILL)
-    ufs.ends("hh")
-    assert known(ufs, "hh")["Status"] == "unhealthy"
+    root_ufs.ends("hh")
+    assert known(root_ufs, "hh")["Status"] == "unhealthy"
 
 
-def test_nothing_is_checked_while_it_is_paused(ufs: Containers) -> None:
-    ufs.background("--name", "hh", *OFTEN, "--health-cmd", "true")
-    becomes(ufs, "hh", "healthy")
-    ufs.out("pause", "hh")
-    before = known(ufs, "hh")
-    assert ufs.status("hh").endswith(" (Paused)")
-    ufs.out("unpause", "hh")
-    wait_until(lambda: known(ufs, "hh") != before, "another check")
+def test_nothing_is_checked_while_it_is_paused(root_ufs: Containers) -> None:
+    root_ufs.background("--name", "hh", *OFTEN, "--health-cmd", "true")
+    becomes(root_ufs, "hh", "healthy")
+    root_ufs.out("pause", "hh")
+    before = known(root_ufs, "hh")
+    assert root_ufs.status("hh").endswith(" (Paused)")
+    root_ufs.out("unpause", "hh")
+    wait_until(lambda: known(root_ufs, "hh") != before, "another check")
 
 
 @pytest.mark.parametrize(

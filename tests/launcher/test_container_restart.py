@@ -81,20 +81,20 @@ def test_the_process_is_killed_and_comes_back_but_not_after_ufs_kill(ufs: Contai
     assert ufs.saved(identity)["stopped"]
 
 
-def test_a_supervisor_that_waits_takes_little_memory_and_no_cpu(ufs: Containers) -> None:
-    identity = ufs.background("--name", "rr", "--restart", "always", script="exit 1")
-    waits_for_long(ufs, identity)
+def test_a_supervisor_that_waits_takes_little_memory_and_no_cpu(root_ufs: Containers) -> None:
+    identity = root_ufs.background("--name", "rr", "--restart", "always", script="exit 1")
+    waits_for_long(root_ufs, identity)
     wait_until(lambda: len(holders(identity)) == 1, "it to be alone")
     waiting = holders(identity)
     kilobytes = Path(f"/proc/{waiting[0]}/smaps_rollup").read_text().split("Pss:")[1].split()[0]
     assert int(kilobytes) <= 15_000
     wait_until(lambda: "poll" in Path(f"/proc/{waiting[0]}/wchan").read_text(), "it to wait")
     used = cpu(waiting[0])
-    ufs.out("update", "--restart", "no", "rr")
+    root_ufs.out("update", "--restart", "no", "rr")
     assert cpu(waiting[0]) == used
     os.kill(waiting[0], signal.SIGTERM)
-    ufs.ends("rr")
-    assert not ufs.saved(identity)["stopped"], "the end of the session is nobody's wish"
+    root_ufs.ends("rr")
+    assert not root_ufs.saved(identity)["stopped"], "the end of the session is nobody's wish"
 
 
 def waits_for_long(ufs: Containers, identity: str) -> None:
@@ -121,24 +121,28 @@ def cpu(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
 
 
-def test_the_end_of_the_session_stops_it_for_now(ufs: Containers) -> None:
-    identity = ufs.background(
+def test_the_end_of_the_session_stops_it_for_now(root_ufs: Containers) -> None:
+    identity = root_ufs.background(
         "--name", "rr", "--restart", "always", script="trap 'exit 5' TERM; echo up; while :; do sleep 0.02; done"
     )
-    wait_until(lambda: ufs.out("logs", "rr") == "up", "the trap")
-    os.kill(supervisor_of(ufs.saved(identity)["pid"]), signal.SIGTERM)
-    ufs.ends("rr")
-    assert (ufs.saved(identity)["status"], ufs.saved(identity)["stopped"], restarts(ufs, "rr")) == (5, False, 0)
+    wait_until(lambda: root_ufs.out("logs", "rr") == "up", "the trap")
+    os.kill(supervisor_of(root_ufs.saved(identity)["pid"]), signal.SIGTERM)
+    root_ufs.ends("rr")
+    assert (root_ufs.saved(identity)["status"], root_ufs.saved(identity)["stopped"], restarts(root_ufs, "rr")) == (
+        5,
+        False,
+        0,
+    )
 
 
-def test_what_cannot_be_started_again_is_exited_with_the_reason(ufs: Containers) -> None:
+def test_what_cannot_be_started_again_is_exited_with_the_reason(root_ufs: Containers) -> None:
     """The image goes away while it waits: nobody is asked, so it is written down."""
-    identity = ufs.background("--name", "rr", "--restart", "always", script="exit 1")
-    waits_for_long(ufs, identity)
-    (ufs.user.store / "index.json").unlink()
-    ufs.ends("rr")
-    assert ufs.status("rr").startswith("Exited (125) ")
-    assert "is gone; load it again" in ufs.saved(identity)["error"]
+    identity = root_ufs.background("--name", "rr", "--restart", "always", script="exit 1")
+    waits_for_long(root_ufs, identity)
+    (root_ufs.user.store / "index.json").unlink()
+    root_ufs.ends("rr")
+    assert root_ufs.status("rr").startswith("Exited (125) ")
+    assert "is gone; load it again" in root_ufs.saved(identity)["error"]
 
 
 def test_start_all_brings_back_what_wants_it(ufs: Containers) -> None:
@@ -162,25 +166,27 @@ def test_start_all_brings_back_what_wants_it(ufs: Containers) -> None:
     assert sorted(ufs.out("ps", "--format", "{{.Names}}").split()) == sorted(running), "it was for now"
 
 
-def test_update(ufs: Containers) -> None:
-    identity = ufs.background("--name", "rr", "--restart", "always")
-    assert ufs.out("update", "--restart", "on-failure:5", "rr") == "rr"
-    shown = json.loads(ufs.out("inspect", "rr"))[0]["HostConfig"]["RestartPolicy"]
+def test_update(root_ufs: Containers) -> None:
+    identity = root_ufs.background("--name", "rr", "--restart", "always")
+    assert root_ufs.out("update", "--restart", "on-failure:5", "rr") == "rr"
+    shown = json.loads(root_ufs.out("inspect", "rr"))[0]["HostConfig"]["RestartPolicy"]
     assert shown == {"Name": "on-failure", "MaximumRetryCount": 5}
-    ufs.out("update", "--restart", "no", "rr")
-    os.kill(ufs.saved(identity)["pid"], signal.SIGKILL)
-    ufs.ends("rr")
-    assert restarts(ufs, "rr") == 0
-    ufs.out("create", "--rm", "--name", "gone", "IMAGE", "true")
-    assert "--rm exclude each other" in ufs.fails("update", "--restart", "always", "gone")
-    assert ufs.run("update", "rr").returncode == 2
+    root_ufs.out("update", "--restart", "no", "rr")
+    os.kill(root_ufs.saved(identity)["pid"], signal.SIGKILL)
+    root_ufs.ends("rr")
+    assert restarts(root_ufs, "rr") == 0
+    root_ufs.out("create", "--rm", "--name", "gone", "IMAGE", "true")
+    assert "--rm exclude each other" in root_ufs.fails("update", "--restart", "always", "gone")
+    assert root_ufs.run("update", "rr").returncode == 2
 
 
-def test_in_the_foreground_its_first_end_is_told_and_it_goes_on(ufs: Containers) -> None:
-    done = ufs.run("run", "--name", "rr", "--restart", "on-failure:1", "-i", "IMAGE", "sh", "-c", f"{COUNTED} exit 4")
+def test_in_the_foreground_its_first_end_is_told_and_it_goes_on(root_ufs: Containers) -> None:
+    done = root_ufs.run(
+        "run", "--name", "rr", "--restart", "on-failure:1", "-i", "IMAGE", "sh", "-c", f"{COUNTED} exit 4"
+    )
     assert (done.returncode, done.stdout) == (4, "1\n")
-    ufs.ends("rr")
-    assert ufs.out("logs", "rr") == "1\n2"
+    root_ufs.ends("rr")
+    assert root_ufs.out("logs", "rr") == "1\n2"
 
 
 @pytest.mark.parametrize("words", [("always:3",), ("sometimes",), ("on-failure:x",), ("on-failure:-1",)])

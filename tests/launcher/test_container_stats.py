@@ -62,23 +62,23 @@ def test_input_and_output_count_that_of_the_server(ufs: Containers) -> None:
     assert shown(ufs, "ww")["BlockIO"] == " / ".join(output.size(count) for count in sums)
 
 
-def test_the_table(ufs: Containers) -> None:
+def test_the_table(root_ufs: Containers) -> None:
     """Docker's columns; of what does not run nothing is known."""
-    ufs.background("--name", "runs")
-    ufs.out("create", "--name", "idle", "IMAGE", "true")
-    head, *rows = ufs.out(*ONCE).splitlines()
+    root_ufs.background("--name", "runs")
+    root_ufs.out("create", "--name", "idle", "IMAGE", "true")
+    head, *rows = root_ufs.out(*ONCE).splitlines()
     titles = ["CONTAINER ID", "NAME", "CPU %", "MEM USAGE / LIMIT", "MEM %", "NET I/O", "BLOCK I/O", "PIDS"]
     assert [title.strip() for title in head.split("   ") if title.strip()] == titles
     assert [row.split()[1] for row in rows] == ["runs"]
-    assert sorted(ufs.out(*ONCE, "--all", "--format", "{{.Name}} {{.PIDs}}").splitlines()) == ["idle --", "runs 2"]
-    assert ufs.out(*ONCE, "--format", "{{.CPUPerc}} {{.MemUsage}}", "idle") == "-- -- / --"
-    assert "no container 'nosuch'" in ufs.fails("stats", "--no-stream", "nosuch")
+    assert sorted(root_ufs.out(*ONCE, "--all", "--format", "{{.Name}} {{.PIDs}}").splitlines()) == ["idle --", "runs 2"]
+    assert root_ufs.out(*ONCE, "--format", "{{.CPUPerc}} {{.MemUsage}}", "idle") == "-- -- / --"
+    assert "no container 'nosuch'" in root_ufs.fails("stats", "--no-stream", "nosuch")
 
 
-def test_on_a_terminal_it_is_drawn_again_until_ctrl_c(ufs: Containers) -> None:
-    ufs.background("--name", "runs")
+def test_on_a_terminal_it_is_drawn_again_until_ctrl_c(root_ufs: Containers) -> None:
+    root_ufs.background("--name", "runs")
     master, slave = pty.openpty()
-    process = ufs.user.popen(["ufs", "stats", "--interval", "0.05"], stdin=slave, stdout=slave, stderr=slave)
+    process = root_ufs.user.popen(["ufs", "stats", "--interval", "0.05"], stdin=slave, stdout=slave, stderr=slave)
     os.close(slave)
     seen = b""
     while seen.count(b"\x1b[H") < 3:
