@@ -112,9 +112,10 @@ Examples:
 def import_(message: str, change: tuple[str, ...], quiet: bool, source: str, name: str | None) -> None:
     """Make an image of one layer of a root file system as a tar archive, which may be compressed. Prints the id."""
     from launcher.cli.output import Progress
-    from launcher.image import instructions, making, rootarchive
+    from launcher.image import instructions, making
     from launcher.image.platforms import this_machine
     from launcher.image.workspace import Workspace
+    from launcher.transfer import rootarchive
 
     names = making.checked_name(name)
     section: dict[str, Any] = {}

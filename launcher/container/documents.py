@@ -91,10 +91,10 @@ def _mount(volume: Volume) -> dict[str, Any]:
 
 def of_image(store: Store, record: Record) -> dict[str, Any]:
     """An image of the store, with all names that it has."""
-    from launcher.image import oci
+    from launcher.image import typed
 
     config = StoredImage(store, record, record.name).config
-    raw = oci.load(_bytes(store.blob(record.image)), "config")
+    raw = typed.load(_bytes(store.blob(record.image)), "config")
     raw = raw if isinstance(raw, dict) else {}
     names = [reference.parse(one.name) for one in store.records() if one.image == record.image and one.name]
     layers = [store.layer(digits) for digits in config.diff_ids]

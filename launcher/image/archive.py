@@ -10,7 +10,7 @@ import re
 from typing import Any, NamedTuple
 
 from launcher.errors import UfsError
-from launcher.image import layout, looks, oci, reference
+from launcher.image import layout, looks, oci, reference, typed
 from launcher.image.found import Found, LayerSource, check
 from launcher.image.oci import Platform
 from launcher.image.source import Source, missing, read
@@ -32,7 +32,7 @@ def images(source: Source, wanted: Platform | None) -> list[Found]:
     data = read(source, "manifest.json")
     top = read(source, "index.json")
     what = f"{source.label}: manifest.json"
-    document = oci.load(data, what) if data is not None else None
+    document = typed.load(data, what) if data is not None else None
     if data is not None and isinstance(document, dict):
         if top is None:
             return layout.Documents(source, wanted, layout.in_dir).directory(data)
@@ -54,10 +54,10 @@ def images(source: Source, wanted: Platform | None) -> list[Found]:
 def _entries(document: Any, what: str) -> list[_Entry]:
     """The images of a manifest.json; several entries of one config have all their names."""
     if not isinstance(document, list):
-        raise oci.BadDocument(f"{what} is not a list; the archive is malformed")
+        raise typed.BadDocument(f"{what} is not a list; the archive is malformed")
     entries: dict[tuple[str, tuple[str, ...]], _Entry] = {}
     for item in document:
-        fields = oci.Fields(item, what)
+        fields = typed.Fields(item, what)
         names = list(filter(None, map(reference.normalised, fields.strings_of("RepoTags"))))
         config, layers = fields.text("Config"), fields.texts("Layers")
         entry = entries.setdefault((config, tuple(layers)), _Entry(config, [], layers))
@@ -84,7 +84,7 @@ def _docker(source: Source, entry: _Entry, wanted: Platform | None) -> Found:
     if stated and hashlib.sha256(config_bytes).hexdigest() != stated[1]:
         raise UfsError(f"{source.label}: config {stated[1][:12]} does not match its digest; save it again")
     label = f"{source.label}: config {entry.config[:90]}"
-    config = oci.config(oci.load(config_bytes, label), label)
+    config = oci.config(typed.load(config_bytes, label), label)
     check(config, len(entry.layers), wanted, label)
     layers = []
     for path, diff_id in zip(entry.layers, config.diff_ids, strict=True):

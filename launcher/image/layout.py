@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from launcher.errors import UfsError
-from launcher.image import oci, platforms, reference
+from launcher.image import oci, platforms, reference, typed
 from launcher.image.found import Found, LayerSource, check
 from launcher.image.oci import Descriptor, Platform
 from launcher.image.source import Source, advice, missing, read
@@ -44,7 +44,7 @@ class Documents:
     def listed(self, top: bytes) -> list[Found]:
         """The images that an index.json names. What is none, as a chart, is passed over beside images."""
         what = f"{self._source.label}: index.json"
-        entries = [entry for entry in oci.index(oci.load(top, what), what) if not entry.artifact]
+        entries = [entry for entry in oci.index(typed.load(top, what), what) if not entry.artifact]
         found: dict[str, Found] = {}
         other: oci.NotAnImage | None = None
         for name, group in _groups(entries, self._source.label):
@@ -74,7 +74,7 @@ class Documents:
             document = f"{what}: manifest {one.hex[:12]}"
             oci.check_media_type(one.media_type, document)
             data = data if data is not None else self._read(one, document)
-            value = oci.load(data, document)
+            value = typed.load(data, document)
             if not oci.is_index(one.media_type, value, document):
                 media_type = oci.manifest_type(one.media_type, value)
                 plain = one._replace(media_type=media_type, annotations={}, platform=None)
@@ -87,7 +87,7 @@ class Documents:
         manifest = oci.manifest(value, what)
         config_what = f"{self._source.label}: config {manifest.config.hex[:12]}"
         config_bytes = self._read(manifest.config, config_what)
-        config = oci.config(oci.load(config_bytes, config_what), config_what)
+        config = oci.config(typed.load(config_bytes, config_what), config_what)
         check(config, len(manifest.layers), self._wanted, config_what)
         layers = []
         for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True):
@@ -118,7 +118,7 @@ class Documents:
 def check_version(data: bytes, label: str) -> None:
     """Refuse an `oci-layout` of another version."""
     what = f"{label}: oci-layout"
-    version = oci.Fields(oci.load(data, what), what).text("imageLayoutVersion", "1")
+    version = typed.Fields(typed.load(data, what), what).text("imageLayoutVersion", "1")
     if version.split(".")[0] != "1":
         raise UfsError(f"{what} has version {version[:20]!r}, known is 1; copy the image with skopeo")
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from launcher.errors import UfsError
-from launcher.image import load, oci, reference
+from launcher.image import load, oci, reference, typed
 from launcher.image.found import Found, LayerSource
 from launcher.image.load import Loaded, Progress
 from launcher.image.source import Blob
@@ -72,7 +72,7 @@ def publish(
     if written.author:
         document["author"] = written.author
     data = json.dumps(document).encode()
-    config = oci.config(oci.load(data, "the new configuration"), "the new configuration")
+    config = oci.config(typed.load(data, "the new configuration"), "the new configuration")
     layers = []
     if base is not None:
         manifest = store.manifest(base.manifest.hex)

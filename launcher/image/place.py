@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 
 from launcher.errors import UfsError
-from launcher.image import oci
+from launcher.image import oci, typed
+
+_MAX_INDEX = 64 << 20
+"""Bytes of a store's own index.json, which has an entry of half a kilobyte for each name."""
 
 VERSION = "1"
 
@@ -35,11 +38,11 @@ class Place:
     def entries(self) -> list[object]:
         """The entries of index.json as they are written; none where there is no store yet."""
         path = self.path("index.json")
-        data = read(path)
+        data = read(path, _MAX_INDEX)
         if data is None:
             return []
         self.check_version()
-        return oci.entries(oci.load(data, path), path)
+        return oci.entries(typed.load(data, path, _MAX_INDEX), path)
 
     def check_version(self) -> None:
         """UfsError for a store of another version of this program."""
@@ -51,7 +54,7 @@ class Place:
             )
 
 
-def read(path: str) -> bytes | None:
+def read(path: str, limit: int = typed.MAX_DOCUMENT) -> bytes | None:
     """A document as a whole; None where it is missing. `BadDocument` for one that nobody should read into memory."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -59,6 +62,6 @@ def read(path: str) -> bytes | None:
         return None
     with open(fd, "rb", buffering=0) as file:
         size = os.fstat(fd).st_size
-        if size > oci.MAX_DOCUMENT:
-            raise oci.too_long(path, size)
+        if size > limit:
+            raise typed.too_long(path, size, limit)
         return file.read()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from launcher.errors import UfsError
-from launcher.image import oci
+from launcher.image import oci, typed
 from launcher.image.place import Place, read
 
 _LEADING = ("manifests", "layers", "blobs")
@@ -24,7 +24,7 @@ def blobs(place: Place) -> set[str]:
         item = todo.pop()
         try:
             digits = oci.check_digest(str(item.get("digest")), "index.json")
-        except oci.BadDocument:
+        except typed.BadDocument:
             continue
         if digits in found:
             continue
@@ -38,7 +38,7 @@ def _named(place: Place, digits: str) -> Iterator[dict[str, Any]]:
     """The descriptors in a document."""
     path = place.blob(digits)
     try:
-        value = oci.load(read(path) or b"", path)
+        value = typed.load(read(path) or b"", path)
     except UfsError:
         return
     if not isinstance(value, dict):

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from launcher.errors import UfsError
-from launcher.image import looks, oci
+from launcher.image import looks, typed
 from launcher.image.compression import detect, inflate
 from launcher.image.workspace import Workspace
 from unionfs.image.errors import CutError, LayerError
@@ -106,8 +106,8 @@ def read(source: Source, name: str) -> bytes | None:
     blob = source.find(name)
     if blob is None:
         return None
-    if blob.size > oci.MAX_DOCUMENT:
-        limit = f"the limit for a JSON document is {oci.MAX_DOCUMENT}"
+    if blob.size > typed.MAX_DOCUMENT:
+        limit = f"the limit for a JSON document is {typed.MAX_DOCUMENT}"
         raise UfsError(f"{source.label}: {name} has {blob.size} bytes, {limit}; is this an image?")
     data = blob.read(0, blob.size)
     if len(data) != blob.size:

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from launcher.errors import UfsError, complain, describe
-from launcher.image import oci, reference
+from launcher.image import oci, reference, typed
 from launcher.image.place import VERSION, Place, read
 
 __all__ = ["VERSION", "Other", "Record", "Store", "default_root"]
@@ -147,7 +147,7 @@ class Store:
     def manifest_and_bytes(self, digits: str) -> tuple[oci.Manifest, bytes]:
         """A manifest, and as it is written."""
         data = self._blob_bytes(digits)
-        return oci.manifest(oci.load(data, self.blob(digits)), f"manifest {digits[:12]}"), data
+        return oci.manifest(typed.load(data, self.blob(digits)), f"manifest {digits[:12]}"), data
 
     def document(self, image: str) -> dict[str, Any]:
         """The configuration of an image as it is written: an object, for whoever changes some of it."""
@@ -157,7 +157,7 @@ class Store:
         return found
 
     def _document(self, digits: str) -> object:
-        return oci.load(self._blob_bytes(digits), self.blob(digits))
+        return typed.load(self._blob_bytes(digits), self.blob(digits))
 
     def _blob_bytes(self, digits: str) -> bytes:
         path = self.blob(digits)
@@ -213,11 +213,11 @@ class Store:
 
             try:
                 one = platforms.choose(oci.index(value, what), None, what)
-            except oci.BadDocument:
+            except typed.BadDocument:
                 raise
             except UfsError as error:
                 raise oci.NotAnImage(str(error)) from None
-        raise oci.BadDocument(f"{one.digest}: indexes are nested more than {oci.MAX_NESTING} deep")
+        raise typed.BadDocument(f"{one.digest}: indexes are nested more than {oci.MAX_NESTING} deep")
 
 
 def _one_for_each_name(records: list[Record]) -> list[Record]:

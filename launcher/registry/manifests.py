@@ -6,7 +6,7 @@ import hashlib
 from typing import NamedTuple
 
 from launcher.errors import UfsError
-from launcher.image import oci, platforms
+from launcher.image import oci, platforms, typed
 from launcher.image.found import Found, LayerSource, check
 from launcher.image.oci import Descriptor, ImageConfig, Manifest, Platform
 from launcher.image.reference import Reference
@@ -50,7 +50,7 @@ async def describe(session: Session, wanted: Reference, platform: Platform | Non
         raise UfsError(f"{what} does not match its digest: it has {digest}; the registry is damaged or lies")
     one = Descriptor(media_type, digest, len(data))
     for _ in range(oci.MAX_NESTING + 1):
-        document = oci.load(data, f"{what}: manifest")
+        document = typed.load(data, f"{what}: manifest")
         if not oci.is_index(one.media_type, document, f"{what}: manifest"):
             one = one._replace(media_type=oci.manifest_type(one.media_type, document))
             return await _described(session, what, digest, one, data, platform)
@@ -64,13 +64,13 @@ async def describe(session: Session, wanted: Reference, platform: Platform | Non
 async def _described(
     session: Session, what: str, digest: str, one: Descriptor, data: bytes, platform: Platform | None
 ) -> Described:
-    manifest = oci.manifest(oci.load(data, f"{what}: manifest"), f"{what}: manifest")
+    manifest = oci.manifest(typed.load(data, f"{what}: manifest"), f"{what}: manifest")
     config_what = f"{what}: config {manifest.config.hex[:12]}"
-    if manifest.config.size > oci.MAX_DOCUMENT:
-        raise UfsError(f"{config_what} has {manifest.config.size} bytes, the limit is {oci.MAX_DOCUMENT}")
+    if manifest.config.size > typed.MAX_DOCUMENT:
+        raise UfsError(f"{config_what} has {manifest.config.size} bytes, the limit is {typed.MAX_DOCUMENT}")
     config_bytes, _ = await session.document(session.path(f"blobs/{manifest.config.digest}"))
     _verify(config_bytes, manifest.config, config_what)
-    config = oci.config(oci.load(config_bytes, config_what), config_what)
+    config = oci.config(typed.load(config_bytes, config_what), config_what)
     check(config, len(manifest.layers), platform, config_what)
     return Described(digest, one, manifest, data, config, config_bytes)
 
@@ -84,7 +84,7 @@ async def _manifest(session: Session, name: str, what: str) -> tuple[bytes, str]
             raise
         raise Refused(f"{session.endpoint.host} has no image {what}; is its name right, and its tag?", 404) from None
     media_type = headers.get("Content-Type", "").partition(";")[0].strip()
-    stated = oci.Fields(oci.load(data, what), what).text("mediaType", "")
+    stated = typed.Fields(typed.load(data, what), what).text("mediaType", "")
     if media_type.startswith(_OLD) or stated.startswith(_OLD):
         raise UfsError(
             f"{what} is an image of Docker's schema 1, which ended in 2017; push it again with a current tool"

@@ -182,13 +182,13 @@ def all_tags(wanted: Reference, registries: Registries, insecure: bool | None = 
 
 async def tags(session: Session) -> Sequence[str]:
     """All tags of a repository (distribution specification, "Listing Tags"), following the pages."""
-    from launcher.image import oci
+    from launcher.image import typed
 
     found: list[str] = []
     path: str | None = session.path("tags/list?n=1000")
     while path:
         data, headers = await session.document(path)
-        found += oci.Fields(oci.load(data, "list of tags"), "list of tags").texts("tags")
+        found += typed.Fields(typed.load(data, "list of tags"), "list of tags").texts("tags")
         path = next_page(headers.get("Link", ""))
     return found
 

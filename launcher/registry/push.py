@@ -8,7 +8,7 @@ from contextlib import suppress
 import trio
 
 from launcher.errors import UfsError
-from launcher.image import oci, reference
+from launcher.image import oci, reference, typed
 from launcher.image.oci import Descriptor
 from launcher.image.reference import Reference
 from launcher.image.store import Record, Store
@@ -59,7 +59,9 @@ async def _push(session: Session, record: Record, to: Reference, store: Store, w
             nursery.start_soon(one, blob)
     with open(store.blob(record.manifest.hex), "rb") as file:
         data = file.read()
-    media_type = oci.Fields(oci.load(data, "manifest"), "manifest").text("mediaType", "") or record.manifest.media_type
+    media_type = (
+        typed.Fields(typed.load(data, "manifest"), "manifest").text("mediaType", "") or record.manifest.media_type
+    )
     headers = {"Content-Type": media_type or oci.MANIFEST}
     path = session.path(f"manifests/{to.tag or record.manifest.digest}")
     async with session.ask("PUT", path, headers=headers, content=data, good=(201,)):

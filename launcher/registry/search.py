@@ -6,7 +6,7 @@ from typing import NamedTuple
 from urllib.parse import urlencode
 
 from launcher.errors import UfsError
-from launcher.image import oci
+from launcher.image import typed
 from launcher.image.reference import DEFAULT_REGISTRY
 from launcher.registry import credentials
 from launcher.registry.endpoints import Endpoint, api_host
@@ -53,8 +53,8 @@ async def _by_search(session: Session, term: str, limit: int) -> list[Hit]:
     data, _ = await session.document(f"/v1/search?{urlencode({'q': term, 'n': limit})}")
     what = f"{session.endpoint.host}: search"
     hits = []
-    for item in oci.Fields(oci.load(data, what), what).items("results"):
-        fields = oci.Fields(item, what)
+    for item in typed.Fields(typed.load(data, what), what).items("results"):
+        fields = typed.Fields(item, what)
         flags = [bool(fields.value(key)) for key in ("is_official", "is_automated")]
         stars = fields.value("star_count")
         hits.append(
@@ -78,7 +78,7 @@ async def _by_catalogue(session: Session, registry: str, term: str, limit: int) 
                     f"{registry} has neither a search nor a catalogue that it shows; ask it in a browser"
                 ) from None
             raise
-        names = oci.Fields(oci.load(data, what), what).texts("repositories")
+        names = typed.Fields(typed.load(data, what), what).texts("repositories")
         seen += len(names)
         found += [name for name in names if term in name]
         path = next_page(headers.get("Link", "")) if names else None

@@ -16,7 +16,7 @@ import httpx
 import trio
 
 from launcher.errors import UfsError
-from launcher.image import oci
+from launcher.image import typed
 from launcher.registry import challenge, tls
 from launcher.registry.authorization import Authorization
 from launcher.registry.credentials import Credentials
@@ -114,7 +114,7 @@ class Session:
             await trio.sleep(delay)
 
     async def document(
-        self, path: str, accept: Sequence[str] = (), limit: int = oci.MAX_DOCUMENT
+        self, path: str, accept: Sequence[str] = (), limit: int = typed.MAX_DOCUMENT
     ) -> tuple[bytes, httpx.Headers]:
         """A body of at most `limit` bytes, and the headers that came with it."""
         headers = {"Accept": ", ".join(accept)} if accept else {}
@@ -189,7 +189,7 @@ class Session:
             failure: UfsError
             try:
                 async with self._documents.stream(method, url, headers=headers, data=form) as response:
-                    data = await self._limited(response, urlsplit(url).path, oci.MAX_DOCUMENT)
+                    data = await self._limited(response, urlsplit(url).path, typed.MAX_DOCUMENT)
                 answer = httpx.Response(response.status_code, headers=response.headers, content=data)
                 if response.status_code not in AGAIN:
                     return answer
@@ -234,7 +234,7 @@ class Session:
         """With the registry's own words, cut and made printable (distribution specification, "Error Codes")."""
         try:
             data = await self._limited(response, response.url.path, 1 << 16)
-            errors = oci.load(data, "answer")["errors"]
+            errors = typed.load(data, "answer")["errors"]
             said = "; ".join(f"{item.get('code', '')} {item.get('message', '')}".strip() for item in errors[:3])
         except (UfsError, httpx.TransportError, KeyError, TypeError, AttributeError, IndexError):
             said = ""

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from launcher.errors import UfsError, printable
-from launcher.image import archive, oci, reference
+from launcher.image import archive, oci, reference, typed
 from launcher.image.place import Place
 from launcher.image.source import TarSource
 from launcher.image.store import Store
@@ -43,16 +43,16 @@ def document(data: bytes) -> None:
     """JSON of an image, taken for each of its documents."""
     for parse in (oci.index, oci.manifest, oci.config, oci.history, _either):
         try:
-            parse(oci.load(data, "it"), "it")
-        except oci.BadDocument as error:
+            parse(typed.load(data, "it"), "it")
+        except typed.BadDocument as error:
             _sentence(error)
 
 
 def entries(data: bytes) -> None:
     """index.json of a store: one entry hides no other, and only what is no index at all is refused."""
     try:
-        listed = oci.entries(oci.load(data, "it"), "it")
-    except oci.BadDocument:
+        listed = oci.entries(typed.load(data, "it"), "it")
+    except typed.BadDocument:
         return
     store = _Store(listed)
     records, others = store.survey()
