@@ -196,6 +196,8 @@ class Session:
                 retry_after, failure = response.headers.get("Retry-After"), _status(_host(url), response.status_code)
             except httpx.TransportError as error:
                 failure = unreachable(_host(url), error)
+                if not _may_pass(error):
+                    raise failure from None
             delay = patience.delay(retry_after)
             if delay is None:
                 raise failure

@@ -76,7 +76,10 @@ def test_containers_run(root_user: User, images: Images, tmp_path: Path, kind: s
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("fuse-overlayfs", "takes whiteouts for its own, as fuse-overlayfs does; name a directory on a disk"),
+        (
+            "fuse-overlayfs",
+            "no form of whiteout can be kept there, as on another overlay; name an upper and a work directory",
+        ),
         ("sshfs", "no socket can be made here (Operation not permitted), which a container needs; set UFS_ROOT to"),
     ],
 )
