@@ -158,6 +158,7 @@ def test_a_program_that_was_written_gives_nobody_its_owner_s_rights(root: Path, 
     OTHER.may(root, write_and_run)
 
 
+@pytest.mark.real_root  # docs/union.md, "Known limits"
 @names
 def test_a_shared_mapping_takes_no_bits(root: Path, name: str) -> None:
     """As on a disk: no file system looks at who touches a page (file_update_time() is all that they do)."""

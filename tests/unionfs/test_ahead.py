@@ -26,7 +26,9 @@ def lower(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def tree(lower: Path) -> Iterator[DirectoryStack]:
+def tree(lower: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DirectoryStack]:
+    """All trees of a test have one generation, so that their answers can be compared."""
+    monkeypatch.setattr("unionfs.live.directories.new_generation", lambda: 7)
     tree = DirectoryStack([os.fsencode(lower)])
     yield tree
     tree.close()
