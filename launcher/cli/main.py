@@ -68,13 +68,14 @@ COMMANDS = {
 
 EPILOG = """\b
 Examples:
+  ufs pull alpine               get an image from its registry (run does it, too)
   ufs load alpine.tar           add what docker save or podman save wrote
-  ufs images                    list the images
+  ufs run -d --name web nginx   in the background; ufs logs, exec, stop, rm
   ufs run --rm -it alpine sh    a shell in an image (ufs-run is the same, and starts quicker)
   ufs mount alpine /tmp/alpine  browse an image; ufs umount /tmp/alpine ends it
 
 \b
-Images are kept in $UFS_ROOT, by default ~/.local/share/ufs.
+Images are kept in $UFS_ROOT, by default ~/.local/share/ufs; more are found in $UFS_ADDITIONAL_STORES.
 Completion of commands and image names, for bash (zsh and fish alike):
   eval "$(_UFS_COMPLETE=bash_source ufs)"
 """

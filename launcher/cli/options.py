@@ -94,7 +94,9 @@ OPTIONS = (
     Option(("--hostname", "-h"), "hostname", "text", "NAME", "Host name in the container; by default its id."),
     Option(("--read-only",), "read_only", "flag", "", "The root cannot be written; /tmp, /run, /var/tmp can."),
     Option(("--init",), "init", "flag", "", "Run a process 1 that reaps, above the command."),
-    Option(("--platform",), "platform", "text", "OS/ARCH[/VARIANT]", "Refuse an image that is for another one."),
+    Option(
+        ("--platform",), "platform", "text", "OS/ARCH[/VARIANT]", "Pull the image for it, and refuse one for another."
+    ),
     Option(("--cap-add",), "cap_add", "many", "CAP", "Keep a further capability; ALL for every one."),
     Option(("--cap-drop",), "cap_drop", "many", "CAP", "Take a capability away; ALL for every one."),
     Option(("--security-opt",), "security_opt", "many", "OPTION", "no-new-privileges=false: for sudo, su and ping."),
