@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import pytest
 from launcher.container import restart, state
 from launcher.container.config import Restart
 from tests.launcher.containers import Containers
-from tests.support.processes import alive
 from tests.support.users import User
 from tests.support.waiting import wait_until
 
@@ -208,26 +206,3 @@ def test_docker_s_back_off() -> None:
     again = restart.after(Restart("always"), ended._replace(started=980.0), 60.0)
     assert again is not None
     assert again.delay == 0.1
-
-
-def test_kills_at_random_moments(ufs: Containers) -> None:
-    """Of the command, the server or the supervisor, while it goes through its states: nothing is left without owner."""
-    chance = random.Random(ufs.user.kind)
-    identity = ufs.background("--name", "rr", "--restart", "always", script="exit 1")
-    directory = ufs.user.store / "containers" / identity
-    pids: set[int] = set()
-    for _ in range(3):
-        for _ in range(chance.randrange(1, 4)):
-            changes(directory / "state.json")
-        found = holders(identity)
-        if found:
-            pids.update(found)
-            victim = chance.choice(found)
-            if alive(victim):
-                os.kill(victim, signal.SIGKILL)
-        wait_until(lambda: ufs.state("rr") in ("exited", "restarting"), "its end")
-        if ufs.state("rr") == "exited":
-            ufs.out("start", "rr")
-    ufs.out("rm", "--force", "rr")
-    wait_until(lambda: not any(alive(pid) for pid in pids), "all of them to end")
-    assert list((ufs.user.store / "containers").iterdir()) == []
