@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable
 from http.client import HTTPConnection, HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 Fault = Callable[["Exchange"], bool]
 """Breaks one exchange; True where it has answered, so that nothing else is to be done."""
@@ -78,7 +80,8 @@ class Exchange:
 class Proxy:
     """Listens on loopback until it is left; `faults` are tried in order, and what none answers passes on unchanged."""
 
-    def __init__(self, upstream: str) -> None:
+    def __init__(self, upstream: str, certificate: tuple[Path, Path] | None = None) -> None:
+        """`certificate` and its key: it has TLS, whatever the registry has."""
         self.faults: list[Fault] = []
         self.seen: list[tuple[str, str, dict[str, str]]] = []
         counts: dict[tuple[str, str], int] = {}
@@ -107,6 +110,10 @@ class Proxy:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.upstream = upstream  # type: ignore[attr-defined]
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self.host = f"127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever)
 

@@ -9,7 +9,9 @@ from collections.abc import Callable
 import pytest
 
 from tests.registry import servers
+from tests.registry.conftest import configure
 from tests.registry.proxy import Exchange, Fault, Proxy
+from tests.registry.servers import Authority
 from tests.support.users import User
 
 pytestmark = pytest.mark.only_root
@@ -149,9 +151,21 @@ def test_credentials_do_not_follow_a_redirect(root_user: User, guarded: str, reg
 
 
 def test_a_registry_with_tls_cannot_send_its_clients_to_plain_http(
-    root_user: User, encrypted: str, registry: str, folder: object
+    root_user: User, registry: str, authority: Authority
 ) -> None:
-    """Without --tls-verify=false nothing of plain HTTP is accepted, whoever redirects to it."""
+    with Proxy(registry, (authority.server, authority.server_key)) as front:
+        configure(root_user, authority.certificate.read_text(), f"certs.d/{front.host}/ca.crt")
+        front.faults.append(
+            on_blobs(lambda exchange: exchange.answer(307, {"Location": f"http://{registry}{exchange.path}"}))
+        )
+        done = root_user.run(["ufs", "pull", "-q", f"{front.host}/box:1"])
+        assert done.returncode == 1
+        assert f"{front.host} redirects from HTTPS to {registry} without; refused" in done.stderr
+        front.faults.clear()
+        root_user.run(["ufs", "pull", "-q", f"{front.host}/box:1"], check=True)
+
+
+def test_plain_http_is_spoken_where_it_is_declared_alone(root_user: User, registry: str) -> None:
     done = root_user.run(["ufs", "pull", f"{registry}/box:1"])
     assert done.returncode == 1
     assert f"{registry} does not speak TLS" in done.stderr
